@@ -1,0 +1,1 @@
+"""Concurrent stress tests and benchmarks whose numbers can be checked."""

@@ -1,0 +1,8 @@
+"""The eight components under test and `null`; `COMPONENTS` is the only list of them."""
+
+from swarmbench.components.base import Component
+from swarmbench.components.null import Null
+
+COMPONENTS: dict[str, type[Component]] = {kind.name: kind for kind in (Null,)}
+
+__all__ = ["COMPONENTS", "Component", "Null"]

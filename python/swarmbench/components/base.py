@@ -1,0 +1,97 @@
+"""What a component is: parameters, inputs, cost and a plain NumPy reference, each given once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, Self
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict
+
+from swarmbench import _native
+
+Arrays = dict[str, npt.NDArray[Any]]
+Profile = Literal["quick", "standard", "full"]
+Progress = Callable[[str, float], None]
+Roof = Literal[
+    "copy_bytes_s", "read_bytes_s", "write_bytes_s", "random_64b_s", "cache_read_bytes_s", "fma_flop_s"
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Op:
+    """One op type of a component: what it is counted in and what it must move per unit.
+
+    `cost` is in the roof's own unit (bytes, 64-byte loads or floating-point operations) per unit
+    of work, so the physical ceiling in units per second is the measured roof divided by it.
+    """
+
+    name: str
+    unit: str
+    roof: Roof
+    cost: float
+
+
+class Component(BaseModel):
+    """One part under test. Subclasses add their parameters as fields, with bounds.
+
+    Every array is one-dimensional; `inputs` are a pure function of (seed, op, key), identical to
+    what the native backends generate for the request of that key.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: ClassVar[str]
+    #: What goodput is given in over all op types ("votes", "bytes", "queries").
+    unit: ClassVar[str]
+    #: The order is that of the native table.
+    ops: ClassVar[tuple[Op, ...]]
+    #: Ops of the production mix and their weights.
+    weights: ClassVar[Mapping[str, float]]
+    #: Operations per second at load multiplier 1; None where it is a share of the capacity
+    #: calibrated in the run (`capacity_share`).
+    production_rate_s: ClassVar[float | None]
+    capacity_share: ClassVar[float] = 0.0
+    #: Operations kept in flight where the loop is closed (the seed's stress settings).
+    stress_in_flight: ClassVar[int]
+    #: The original's figures, which nobody measured; printed beside the measured ones.
+    claim: ClassVar[str] = ""
+
+    @classmethod
+    def for_profile(cls, profile: Profile, **parameters: Any) -> Self:
+        """The component at the sizes of a profile; given parameters win."""
+        return cls(**parameters)
+
+    def resident_bytes(self, workers: int) -> int:
+        """Bytes that it will keep resident, by the formula that fits it to a budget."""
+        raise NotImplementedError
+
+    def fitted(self, budget_bytes: int, workers: int) -> tuple[Self, list[str]]:
+        """The largest version of itself within the budget, and a line for each size changed."""
+        return self, []
+
+    def inputs(self, op: str, seed: int, key: int) -> Arrays:
+        """The inputs of the operation `key`, as named arrays for `reference` and `evaluate`."""
+        raise NotImplementedError
+
+    def reference(self, op: str, inputs: Arrays) -> Arrays:
+        """The right answers, by the plainest NumPy that can be trusted."""
+        raise NotImplementedError
+
+    def prepare(
+        self, *, seed: int, threads: int = 1, progress: Progress | None = None
+    ) -> _native.Component:
+        """Builds the native CPU backend: allocates, generates, indexes, touches every page."""
+        return _native.Component(
+            self.name, self.model_dump_json(), seed=seed, threads=threads, progress=progress
+        )
+
+
+def same_arrays(left: Arrays, right: Arrays) -> bool:
+    """Whether two sets of answers agree in names, types, lengths and every bit."""
+    return left.keys() == right.keys() and all(
+        left[name].dtype == right[name].dtype and np.array_equal(left[name], right[name])
+        for name in left
+    )

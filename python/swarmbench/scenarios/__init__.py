@@ -1,0 +1,1 @@
+"""The scenarios: one function each over a `Driver`, without clock, thread or file."""

@@ -1,0 +1,4 @@
+//! Load engine, latency recorder and CPU workloads of swarmbench, without Python and without CUDA.
+
+pub mod operations;
+pub mod random;

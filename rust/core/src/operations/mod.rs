@@ -1,0 +1,201 @@
+//! The workloads: what one operation is, how a component is built, and the table of all of them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+mod null;
+
+/// One operation as the schedule asked for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// Index into the component's `ops()`.
+    pub op: u8,
+    /// Unique in the workload (lane in the upper 16 bits, ordinal in the lower 48); it keys all the
+    /// randomness of this operation.
+    pub key: u64,
+}
+
+/// How an operation ended, as the operation itself says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    Ok,
+    /// It ran and failed.
+    Error,
+    /// It would have broken a budget and did not run.
+    Rejected,
+}
+
+/// What an operation did, in the component's unit of work (votes, bytes, queries).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Completion {
+    pub status: Status,
+    pub units: u64,
+}
+
+/// What checking the last answer found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Verdict {
+    /// Answers checked (0 where this operation was not chosen for checking).
+    pub checked: u32,
+    /// Answers found wrong.
+    pub violations: u32,
+}
+
+/// A point between two chunks of a long operation at which its worker may serve others first.
+///
+/// The pool never pre-empts; an operation longer than about 200 µs calls `point` between chunks so
+/// that short operations of other components do not wait for the whole of it.
+pub trait Pause {
+    fn point(&mut self);
+}
+
+/// A worker that never serves others: benchmarks and tests of one component.
+pub struct NoPause;
+
+impl Pause for NoPause {
+    fn point(&mut self) {}
+}
+
+/// One worker's copy of a component: its scratch memory is allocated when it is made, so that
+/// `run` allocates nothing.
+pub trait Operation: Send {
+    /// Does the work; timed.
+    fn run(&mut self, request: Request, pause: &mut dyn Pause) -> Completion;
+
+    /// Checks the answer of the last `run`; called after the clock was read.
+    fn verify(&mut self) -> Verdict;
+}
+
+/// A component built for one seed: its shared, read-only data and its table of op types.
+pub trait Component: Send + Sync {
+    /// Names of the op types, in the order of `Request::op`.
+    fn ops(&self) -> &'static [&'static str];
+
+    /// A new worker's copy.
+    fn operation(&self) -> Box<dyn Operation>;
+
+    /// Bytes that the component keeps resident, shared data and `workers` copies together.
+    fn resident_bytes(&self, workers: usize) -> u64;
+
+    /// Facts established while building (fitted sizes, error bounds, recall), for the manifest.
+    fn describe(&self) -> serde_json::Value;
+
+    /// Totals that the component keeps beside the engine's own (compressed bytes, decisions).
+    fn counters(&self) -> Vec<(&'static str, u64)> {
+        Vec::new()
+    }
+
+    /// Computes the answers of `op` for given inputs, to be compared with the component's reference.
+    ///
+    /// # Errors
+    /// Says which input is missing or of the wrong type.
+    fn evaluate(&self, op: &str, inputs: &Arrays) -> Result<Arrays, BuildError>;
+}
+
+/// Named arrays that cross to Python: inputs and answers of `Component::evaluate`.
+pub type Arrays = BTreeMap<String, Array>;
+
+/// A flat array; shapes are the caller's business.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Array {
+    U8(Vec<u8>),
+    U16(Vec<u16>),
+    U32(Vec<u32>),
+    U64(Vec<u64>),
+    I32(Vec<i32>),
+    I64(Vec<i64>),
+    F32(Vec<f32>),
+    F64(Vec<f64>),
+}
+
+/// Called while a component is built with (stage, fraction done); `false` asks to give up.
+pub type Progress<'a> = &'a (dyn Fn(&str, f64) -> bool + Sync);
+
+/// What a component is built with beside its parameters.
+#[derive(Clone, Copy)]
+pub struct Build<'a> {
+    pub seed: u64,
+    /// Threads that building may use.
+    pub threads: usize,
+    pub progress: Progress<'a>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    #[error("there is no component `{0}`")]
+    UnknownComponent(String),
+    #[error("{0}")]
+    Parameters(#[from] serde_json::Error),
+    #[error("{key}: {problem}")]
+    Value { key: &'static str, problem: String },
+    #[error("building was cancelled")]
+    Cancelled,
+}
+
+type Builder = fn(&str, &Build<'_>) -> Result<Arc<dyn Component>, BuildError>;
+
+/// The only list of native components: name and builder (parameters as a JSON object).
+const COMPONENTS: &[(&str, Builder)] = &[("null", null::build)];
+
+/// Builds the component `name` from `parameters` (a JSON object; unknown keys are errors).
+///
+/// # Errors
+/// No such component, parameters that do not fit, or cancelled.
+pub fn build(
+    name: &str,
+    parameters: &str,
+    context: &Build<'_>,
+) -> Result<Arc<dyn Component>, BuildError> {
+    let (_, builder) = COMPONENTS
+        .iter()
+        .find(|(known, _)| *known == name)
+        .ok_or_else(|| BuildError::UnknownComponent(name.to_owned()))?;
+    builder(parameters, context)
+}
+
+/// Names of all native components.
+#[must_use]
+pub fn names() -> Vec<&'static str> {
+    COMPONENTS.iter().map(|(name, _)| *name).collect()
+}
+
+/// One component timed alone on the calling threads, for benchmarks and the Python API.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Tally {
+    pub elapsed_ns: u64,
+    pub ok: u64,
+    pub errors: u64,
+    pub rejected: u64,
+    pub units: u64,
+    pub verified: u64,
+    pub violations: u64,
+}
+
+/// Runs `count` operations of type `op`, keys from `first_key` on, back to back on one thread.
+#[must_use]
+pub fn run_alone(
+    operation: &mut dyn Operation,
+    op: u8,
+    first_key: u64,
+    count: u64,
+    verify: bool,
+) -> Tally {
+    let mut tally = Tally::default();
+    let began = std::time::Instant::now();
+    for key in first_key..first_key + count {
+        let completion = operation.run(Request { op, key }, &mut NoPause);
+        tally.units += completion.units;
+        match completion.status {
+            Status::Ok => tally.ok += 1,
+            Status::Error => tally.errors += 1,
+            Status::Rejected => tally.rejected += 1,
+        }
+        if verify {
+            let verdict = operation.verify();
+            tally.verified += u64::from(verdict.checked);
+            tally.violations += u64::from(verdict.violations);
+        }
+    }
+    tally.elapsed_ns = u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX);
+    tally
+}

@@ -1,0 +1,162 @@
+//! A built component as Python sees it: describe, evaluate against a reference, run alone.
+
+use std::sync::Arc;
+use std::sync::Barrier;
+
+use pyo3::exceptions::{PyKeyboardInterrupt, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+use swarmbench_core::operations::{self, Build, BuildError, Tally};
+
+use crate::arrays::{arrays_from, arrays_to};
+
+/// A component built for one seed; immutable, so any thread may use it.
+#[pyclass(frozen, module = "swarmbench._native")]
+pub struct Component {
+    pub inner: Arc<dyn operations::Component>,
+    name: String,
+}
+
+fn to_python(error: BuildError) -> PyErr {
+    match error {
+        BuildError::Cancelled => PyKeyboardInterrupt::new_err("building was cancelled"),
+        other => PyValueError::new_err(other.to_string()),
+    }
+}
+
+/// Names of the components that have a native CPU backend.
+#[pyfunction]
+pub fn component_names() -> Vec<&'static str> {
+    operations::names()
+}
+
+#[pymethods]
+impl Component {
+    /// Builds `name` from its parameters (a JSON object); `progress(stage, fraction)` is called
+    /// now and then, and a pending Ctrl-C ends the build.
+    #[new]
+    #[pyo3(signature = (name, parameters, *, seed, threads = 1, progress = None))]
+    fn new(
+        py: Python<'_>,
+        name: String,
+        parameters: String,
+        seed: u64,
+        threads: usize,
+        progress: Option<Py<PyAny>>,
+    ) -> PyResult<Self> {
+        let report = |stage: &str, fraction: f64| {
+            Python::attach(|py| {
+                py.check_signals().is_ok()
+                    && progress.as_ref().is_none_or(|call| call.call1(py, (stage, fraction)).is_ok())
+            })
+        };
+        let context = Build { seed, threads: threads.max(1), progress: &report };
+        let inner = py
+            .detach(|| operations::build(&name, &parameters, &context))
+            .map_err(to_python)?;
+        Ok(Self { inner, name })
+    }
+
+    #[getter]
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Names of the op types, in the order of their indices.
+    fn ops(&self) -> Vec<&'static str> {
+        self.inner.ops().to_vec()
+    }
+
+    /// Facts established while building, as a JSON object.
+    fn describe(&self) -> String {
+        self.inner.describe().to_string()
+    }
+
+    fn counters(&self) -> Vec<(&'static str, u64)> {
+        self.inner.counters()
+    }
+
+    fn resident_bytes(&self, workers: usize) -> u64 {
+        self.inner.resident_bytes(workers)
+    }
+
+    /// The answers of `op` for `inputs` (one-dimensional arrays by name).
+    fn evaluate<'py>(
+        &self,
+        py: Python<'py>,
+        op: &str,
+        inputs: &Bound<'py, PyDict>,
+    ) -> PyResult<Bound<'py, PyDict>> {
+        let inputs = arrays_from(inputs)?;
+        let answers = py.detach(|| self.inner.evaluate(op, &inputs)).map_err(to_python)?;
+        arrays_to(py, answers)
+    }
+
+    /// Runs `count` operations of type `op` back to back on each of `threads` threads.
+    ///
+    /// Returns a dict: elapsed_ns (the slowest thread's), ok, errors, rejected, units, verified,
+    /// violations (sums).
+    #[pyo3(signature = (op, *, first_key = 0, count = 1, threads = 1, verify = true))]
+    fn run<'py>(
+        &self,
+        py: Python<'py>,
+        op: &str,
+        first_key: u64,
+        count: u64,
+        threads: usize,
+        verify: bool,
+    ) -> PyResult<Bound<'py, PyDict>> {
+        let index = self
+            .inner
+            .ops()
+            .iter()
+            .position(|known| *known == op)
+            .and_then(|index| u8::try_from(index).ok())
+            .ok_or_else(|| PyValueError::new_err(format!("{}: there is no op `{op}`", self.name)))?;
+        let total = py.detach(|| run_threads(&*self.inner, index, first_key, count, threads, verify));
+        let dict = PyDict::new(py);
+        dict.set_item("elapsed_ns", total.elapsed_ns)?;
+        dict.set_item("ok", total.ok)?;
+        dict.set_item("errors", total.errors)?;
+        dict.set_item("rejected", total.rejected)?;
+        dict.set_item("units", total.units)?;
+        dict.set_item("verified", total.verified)?;
+        dict.set_item("violations", total.violations)?;
+        Ok(dict)
+    }
+}
+
+fn run_threads(
+    component: &dyn operations::Component,
+    op: u8,
+    first_key: u64,
+    count: u64,
+    threads: usize,
+    verify: bool,
+) -> Tally {
+    let threads = threads.max(1);
+    let barrier = Barrier::new(threads);
+    let tallies: Vec<Tally> = std::thread::scope(|scope| {
+        let handles: Vec<_> = (0..threads as u64)
+            .map(|thread| {
+                let barrier = &barrier;
+                scope.spawn(move || {
+                    let mut operation = component.operation();
+                    barrier.wait();
+                    let first = first_key + thread * count;
+                    operations::run_alone(operation.as_mut(), op, first, count, verify)
+                })
+            })
+            .collect();
+        handles.into_iter().filter_map(|handle| handle.join().ok()).collect()
+    });
+    tallies.iter().fold(Tally::default(), |sum, one| Tally {
+        elapsed_ns: sum.elapsed_ns.max(one.elapsed_ns),
+        ok: sum.ok + one.ok,
+        errors: sum.errors + one.errors,
+        rejected: sum.rejected + one.rejected,
+        units: sum.units + one.units,
+        verified: sum.verified + one.verified,
+        violations: sum.violations + one.violations,
+    })
+}

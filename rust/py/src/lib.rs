@@ -1,0 +1,14 @@
+//! The extension module `swarmbench._native`: handles and conversions, no decisions.
+
+use pyo3::prelude::*;
+
+mod arrays;
+mod component;
+
+#[pymodule(gil_used = false)]
+mod _native {
+    #[pymodule_export]
+    use super::component::Component;
+    #[pymodule_export]
+    use super::component::component_names;
+}
