@@ -16,7 +16,12 @@ Arrays = dict[str, npt.NDArray[Any]]
 Profile = Literal["quick", "standard", "full"]
 Progress = Callable[[str, float], None]
 Roof = Literal[
-    "copy_bytes_s", "read_bytes_s", "write_bytes_s", "random_64b_s", "cache_read_bytes_s", "fma_flop_s"
+    "copy_bytes_s",
+    "read_bytes_s",
+    "write_bytes_s",
+    "random_64b_s",
+    "cache_read_bytes_s",
+    "fma_flop_s",
 ]
 
 

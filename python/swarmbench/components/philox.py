@@ -51,6 +51,8 @@ def draws(key: tuple[int, int], high: int, count: int) -> npt.NDArray[np.uint64]
     counters[:, 2] = high & 0xFFFFFFFF
     counters[:, 3] = high >> 32
     words = philox(counters, key).astype(np.uint64)
-    pairs = np.stack([words[:, 0] | words[:, 1] << np.uint64(32),
-                      words[:, 2] | words[:, 3] << np.uint64(32)], axis=1)
+    pairs = np.stack(
+        [words[:, 0] | words[:, 1] << np.uint64(32), words[:, 2] | words[:, 3] << np.uint64(32)],
+        axis=1,
+    )
     return pairs.reshape(-1)[:count]

@@ -1,4 +1,5 @@
 //! Load engine, latency recorder and CPU workloads of swarmbench, without Python and without CUDA.
 
+pub mod histogram;
 pub mod operations;
 pub mod random;

@@ -47,13 +47,14 @@ impl Component {
         let report = |stage: &str, fraction: f64| {
             Python::attach(|py| {
                 py.check_signals().is_ok()
-                    && progress.as_ref().is_none_or(|call| call.call1(py, (stage, fraction)).is_ok())
+                    && progress
+                        .as_ref()
+                        .is_none_or(|call| call.call1(py, (stage, fraction)).is_ok())
             })
         };
         let context = Build { seed, threads: threads.max(1), progress: &report };
-        let inner = py
-            .detach(|| operations::build(&name, &parameters, &context))
-            .map_err(to_python)?;
+        let inner =
+            py.detach(|| operations::build(&name, &parameters, &context)).map_err(to_python)?;
         Ok(Self { inner, name })
     }
 
@@ -112,8 +113,11 @@ impl Component {
             .iter()
             .position(|known| *known == op)
             .and_then(|index| u8::try_from(index).ok())
-            .ok_or_else(|| PyValueError::new_err(format!("{}: there is no op `{op}`", self.name)))?;
-        let total = py.detach(|| run_threads(&*self.inner, index, first_key, count, threads, verify));
+            .ok_or_else(|| {
+                PyValueError::new_err(format!("{}: there is no op `{op}`", self.name))
+            })?;
+        let total =
+            py.detach(|| run_threads(&*self.inner, index, first_key, count, threads, verify));
         let dict = PyDict::new(py);
         dict.set_item("elapsed_ns", total.elapsed_ns)?;
         dict.set_item("ok", total.ok)?;

@@ -4,6 +4,7 @@ use pyo3::prelude::*;
 
 mod arrays;
 mod component;
+mod histogram;
 
 #[pymodule(gil_used = false)]
 mod _native {
@@ -11,4 +12,6 @@ mod _native {
     use super::component::Component;
     #[pymodule_export]
     use super::component::component_names;
+    #[pymodule_export]
+    use super::histogram::Histogram;
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 
 use super::{
-    Arrays, Build, BuildError, Component, Completion, Operation, Pause, Request, Status, Verdict,
+    Arrays, Build, BuildError, Completion, Component, Operation, Pause, Request, Status, Verdict,
 };
 
 #[derive(Deserialize)]
