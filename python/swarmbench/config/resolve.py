@@ -1,0 +1,361 @@
+"""From a `Config` and what the machine has to a `Plan`: every choice made, and said."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from swarmbench import units
+from swarmbench.components import COMPONENTS, Component
+from swarmbench.config.load import Override, place, problem_of
+from swarmbench.config.models import Config, Distribution, WorkloadConfig, right_name
+from swarmbench.config.types import shown
+from swarmbench.errors import ConfigurationError, MachineError
+from swarmbench.plan import (
+    HARNESS_BYTES,
+    PHASES,
+    Criterion,
+    Endpoint,
+    Health,
+    Phases,
+    Plan,
+    Process,
+    Simulation,
+    WorkloadPlan,
+)
+
+#: Shorter runs have phases in which nothing can be told.
+DURATION_S_MIN = 2.0
+#: From this many cores on, the generator has one of its own.
+CORES_FOR_GENERATOR_MIN = 4
+TRACE_ARRIVALS_MAX = 10_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """What a plan is fitted to: the cores allowed, and what is free where the run will be.
+
+    `cpu_quota` is the share of cores that a container allows, None without a limit;
+    `gpu_problem` says why there is no usable GPU, None where there is one.
+    """
+
+    cpus: tuple[int, ...]
+    cpu_quota: float | None
+    memory_available_bytes: int
+    disk_free_bytes: int
+    gpu_problem: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """Where the configuration came from, for the errors that only resolving can find."""
+
+    where: str
+    overrides: Sequence[Override]
+
+    def error(self, path: tuple[str, ...], problem: str) -> ConfigurationError:
+        return ConfigurationError(place(self.where, path, self.overrides), problem)
+
+
+def resolve(
+    config: Config,
+    host: Host,
+    *,
+    name: str | None = None,
+    file: Path | None = None,
+    overrides: Sequence[Override] = (),
+) -> Plan:
+    """The plan of a configuration on a machine.
+
+    Raises `ConfigurationError` where values do not fit one another, `MachineError` where the
+    machine cannot run it. `file` and `overrides` only name the place in an error.
+    """
+    source = _Source(str(file) if file is not None else "configuration", overrides)
+    settings = config.settings
+    if not config.workloads:
+        raise source.error(("workloads",), f"names none; {right_name('', COMPONENTS)}")
+    backend_reason = _backend_reason(config, host)
+    cpus, generator_cpu, threads = _cores(config, host, source)
+    phases = _phases(config, source)
+    memory_budget = _memory_budget(config, host, source)
+    disk_budget = min(config.disk_write_budget, host.disk_free_bytes)
+    workloads = [_workload(each, part, config, source) for each, part in config.workloads.items()]
+    workloads, notes = _fit(workloads, memory_budget - HARNESS_BYTES, threads)
+    plan = Plan(
+        scenario=config.scenario,
+        name=name,
+        seed=config.seed,
+        backend="cpu",
+        backend_reason=backend_reason,
+        device=config.device or (),
+        profile=config.profile,
+        threads=threads,
+        cpus=cpus,
+        generator_cpu=generator_cpu,
+        phases=phases,
+        max_multiplier=settings.max_multiplier,
+        slo_degradation=settings.slo_degradation,
+        sample_interval_s=settings.sample_interval,
+        memory_budget_bytes=memory_budget,
+        disk_write_budget_bytes=disk_budget,
+        health=_health(config),
+        criteria=tuple(Criterion(**each.model_dump()) for each in config.criteria),
+        workloads=tuple(workloads),
+        simulation=_simulation(settings.simulate, source),
+        notes=tuple(notes),
+    )
+    if plan.written_bytes() > disk_budget:
+        needed, allowed = units.about_bytes(plan.written_bytes()), units.about_bytes(disk_budget)
+        raise MachineError(
+            f"the run would write {needed} and only {allowed} of disk are allowed and free",
+            hint="shorten it by `--duration`, or choose another disk by `--out`",
+        )
+    return plan
+
+
+def _backend_reason(config: Config, host: Host) -> str:
+    """Why the CPU was chosen; raises where another backend was demanded."""
+    wanted = {name: part.backend or config.backend for name, part in config.workloads.items()}
+    demanding = sorted(name for name, backend in wanted.items() if backend == "cuda")
+    if demanding:
+        reason = host.gpu_problem or "their CUDA kernels are not part of this version"
+        raise MachineError(
+            f"backend `cuda` cannot run {', '.join(demanding)}: {reason}",
+            hint="run `swarmbench doctor`, or choose `--backend cpu`",
+        )
+    if config.backend == "cpu":
+        return "as asked"
+    return host.gpu_problem or "a GPU is there, but this version has no CUDA kernels"
+
+
+def _cores(config: Config, host: Host, source: _Source) -> tuple[tuple[int, ...], int | None, int]:
+    """The workers' cores, the generator's own where there are enough, and the workers' number."""
+    chosen = config.settings.cpus if config.settings.cpus is not None else host.cpus
+    absent = sorted(set(chosen) - set(host.cpus))
+    if absent:
+        allowed = units.format_cpus(host.cpus)
+        problem = f"core {absent[0]} is not allowed here; choose from `{allowed}`"
+        raise source.error(("settings", "cpus"), problem)
+    quota = len(chosen) if host.cpu_quota is None else max(1, math.ceil(host.cpu_quota))
+    usable = min(len(chosen), quota)
+    apart = usable >= CORES_FOR_GENERATOR_MIN
+    workers = chosen[:-1] if apart else chosen
+    threads = config.settings.threads or (usable - 1 if apart else usable)
+    return workers, chosen[-1] if apart else None, threads
+
+
+def _phases(config: Config, source: _Source) -> Phases:
+    settings, lengths = config.settings, PHASES[config.profile]
+    phases = Phases(
+        ramp_up_s=settings.ramp_up or lengths.ramp_up_s,
+        sustained_s=settings.sustained or lengths.sustained_s,
+        search_s=settings.search or lengths.search_s,
+        recovery_s=settings.recovery or lengths.recovery_s,
+    )
+    if settings.duration is None:
+        return phases
+    if settings.duration < DURATION_S_MIN:
+        problem = (
+            f"`{units.format_duration(settings.duration)}` is too short for four phases; "
+            f"give at least `{units.format_duration(DURATION_S_MIN)}`"
+        )
+        raise source.error(("settings", "duration"), problem)
+    return phases.scaled_to(settings.duration)
+
+
+def _memory_budget(config: Config, host: Host, source: _Source) -> int:
+    budget = config.memory_budget
+    if isinstance(budget, float):
+        budget = int(budget * host.memory_available_bytes)
+    if budget <= HARNESS_BYTES:
+        least, has = units.about_bytes(HARNESS_BYTES), units.about_bytes(budget)
+        raise source.error(("memory_budget",), f"{has} is too little; give more than {least}")
+    if budget > host.memory_available_bytes:
+        free, asked = units.about_bytes(host.memory_available_bytes), units.about_bytes(budget)
+        raise MachineError(
+            f"the memory budget of {asked} is more than the {free} that are free",
+            hint="lower it by `--memory-budget 60%`",
+        )
+    return budget
+
+
+def _workload(name: str, part: WorkloadConfig, config: Config, source: _Source) -> WorkloadPlan:
+    at = ("workloads", name)
+    component = _component(COMPONENTS[name], part, config, source)
+    rate_s, share = component.production_rate_s, component.capacity_share
+    if part.rate is not None:
+        rate_s, share = part.rate.rate_s, part.rate.share or 0.0
+    if not rate_s and not share:
+        problem = "the rate is 0; give one such as `100/s`, or leave the workload out"
+        raise source.error((*at, "rate"), problem)
+    return WorkloadPlan(
+        component=component,
+        backend="cpu",
+        rate_s=rate_s,
+        capacity_share=None if rate_s is not None else share,
+        process=_process(part.distribution, (*at, "distribution"), source),
+        op_weights=_op_weights(component, part, (*at, "ops"), source),
+        in_flight_max=part.max_in_flight or component.stress_in_flight,
+        queue_max=part.queue,
+        overload=part.overload,
+        stress_in_flight=part.stress_in_flight or component.stress_in_flight,
+        latency_target_ns=None if part.latency_target is None else round(part.latency_target * 1e9),
+        throughput_target_s=part.throughput_target,
+        submit=part.submit,
+        isolation=part.isolation,
+        endpoint=_endpoint(part, at, source),
+    )
+
+
+def _component(
+    kind: type[Component], part: WorkloadConfig, config: Config, source: _Source
+) -> Component:
+    """The component with its parameters; `sizes` and `data_mix` stand for parameters of it."""
+    at = ("workloads", kind.name)
+    parameters: dict[str, Any] = dict(part.params)
+    stated: dict[str, Any] = {}
+    if part.data_mix is not None:
+        stated["data_mix"] = part.data_mix
+    if part.sizes is not None:
+        stated |= {"size_min_bytes": part.sizes.low, "size_max_bytes": part.sizes.high}
+    for name in stated:
+        if name not in kind.model_fields:
+            key = "sizes" if name.startswith("size_") else name
+            problem = f"`{kind.name}` has no `{key}`; see its params"
+            raise source.error((*at, key), problem)
+    for name in parameters:
+        if name not in kind.model_fields:
+            known = kind.model_fields
+            right = right_name(name, known) if known else "it has none"
+            raise source.error((*at, "params", str(name)), f"there is no {shown(name)}; {right}")
+    try:
+        return kind.for_profile(config.profile, **parameters, **stated)
+    except ValidationError as error:
+        raise problem_of(error, source.where, (*at, "params"), source.overrides) from None
+
+
+def _op_weights(
+    component: Component, part: WorkloadConfig, at: tuple[str, ...], source: _Source
+) -> dict[str, float]:
+    known = [op.name for op in component.ops]
+    for name in part.ops:
+        if name not in known:
+            problem = f"there is no {shown(name)}; {right_name(name, known)}"
+            raise source.error((*at, name), problem)
+    weights = dict(part.ops) or dict(component.weights)
+    if sum(weights.values()) <= 0:
+        raise source.error(at, "the weights are all 0; give one above 0")
+    return {name: weight for name, weight in weights.items() if weight > 0}
+
+
+def _process(part: Distribution, at: tuple[str, ...], source: _Source) -> Process:
+    if part.kind == "gamma":
+        return Process("gamma", shape=part.shape)
+    if part.kind == "onoff":
+        return Process("onoff", on_s=part.on, off_s=part.off)
+    if part.kind == "trace":
+        if part.file is None:
+            raise source.error((*at, "file"), "is missing; name a file of intended starts")
+        return Process("trace", times_ns=_trace(Path(part.file), (*at, "file"), source))
+    return Process(part.kind)
+
+
+def _trace(path: Path, at: tuple[str, ...], source: _Source) -> tuple[int, ...]:
+    right = "give seconds, one a line, ascending"
+    times: list[int] = []
+    try:
+        with path.open(encoding="ascii") as file:
+            for number, line in enumerate(file, start=1):
+                seconds = float(line)
+                last = times[-1] if times else 0
+                if not last <= round(seconds * 1e9) < 2**63 or number > TRACE_ARRIVALS_MAX:
+                    raise source.error(at, f"line {number} of {shown(path)} is wrong; {right}")
+                times.append(round(seconds * 1e9))
+    except OSError as error:
+        problem = f"{shown(str(path))} cannot be read ({error.strerror})"
+        raise source.error(at, f"{problem}; name a file that can be read") from None
+    except ValueError as error:
+        problem = f"{shown(str(path))} is no list of numbers ({error})"
+        raise source.error(at, f"{problem}; {right}") from None
+    if not times:
+        raise source.error(at, f"{shown(str(path))} is empty; {right}")
+    return tuple(times)
+
+
+def _endpoint(part: WorkloadConfig, at: tuple[str, ...], source: _Source) -> Endpoint | None:
+    if part.endpoint is None:
+        return None
+    if not part.endpoint.url.startswith(("http://", "https://")):
+        problem = f"{shown(part.endpoint.url)} is no address; give one such as `http://host:8000`"
+        raise source.error((*at, "endpoint", "url"), problem)
+    key = part.endpoint.key
+    return Endpoint(
+        part.endpoint.url, part.endpoint.model, None if key is None else key.get_secret_value()
+    )
+
+
+def _fit(
+    workloads: list[WorkloadPlan], budget_bytes: int, threads: int
+) -> tuple[list[WorkloadPlan], list[str]]:
+    """Shrinks components into the budget: the small keep their size, the large share the rest."""
+    wanted = {each.name: each.component.resident_bytes(threads) for each in workloads}
+    left, shares = budget_bytes, {}
+    for position, (name, size) in enumerate(sorted(wanted.items(), key=lambda item: item[1])):
+        shares[name] = min(size, left // (len(wanted) - position))
+        left -= shares[name]
+    fitted: list[WorkloadPlan] = []
+    notes: list[str] = []
+    for each in workloads:
+        component, changes = each.component, list[str]()
+        if shares[each.name] < wanted[each.name]:
+            component, changes = each.component.fitted(shares[each.name], threads)
+        if component.resident_bytes(threads) > shares[each.name]:
+            least = units.about_bytes(component.resident_bytes(threads))
+            allowed = units.about_bytes(shares[each.name])
+            raise MachineError(
+                f"component `{each.name}` needs {least} of memory and has {allowed}",
+                hint="raise `--memory-budget`, or leave components out by `--components`",
+            )
+        fitted.append(replace(each, component=component))
+        notes += [f"{each.name}: {change}" for change in changes]
+    return fitted, notes
+
+
+def _health(config: Config) -> Health:
+    health = config.health
+    return Health(
+        interval_s=health.interval,
+        unhealthy_checks=health.unhealthy_checks,
+        healthy_checks=health.healthy_checks,
+        load_factor=health.load_factor,
+        error_share_max=health.error_share_max,
+        memory_pressure_max=health.memory_pressure_max,
+        memory_available_min=health.memory_available_min,
+        disk_free_bytes_min=health.disk_free_min,
+        stall_s_max=health.stall_max,
+    )
+
+
+def _simulation(text: str | None, source: _Source) -> Simulation | None:
+    if text is None:
+        return None
+    system, _, setting = text.partition(":")
+    knee = setting.removeprefix("knee=")
+    right = "give `mm1:knee=4.2`, `hard:knee=4.2` or `none`"
+    at = ("settings", "simulate")
+    if system == "none" and not setting:
+        return Simulation("none", None)
+    if system not in ("mm1", "hard") or knee == setting:
+        raise source.error(at, f"{shown(text)} is no simulated system; {right}")
+    try:
+        multiplier = float(knee)
+    except ValueError:
+        raise source.error(at, f"{shown(knee)} is not a number; {right}") from None
+    if not 1 < multiplier < math.inf:
+        raise source.error(at, f"{shown(knee)} is not above 1; {right}")
+    return Simulation("mm1" if system == "mm1" else "hard", multiplier)
