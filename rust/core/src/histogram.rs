@@ -5,8 +5,8 @@ mod counts;
 mod layout;
 
 pub use counts::Counts;
-use layout::{BLOCK, BLOCKS, highest_of, index_of, lowest_of, median_of};
-pub use layout::{BUCKETS, HIGHEST_NS, SIGNIFICANT_DIGITS};
+use layout::{BLOCK, BLOCKS, highest_of, index_of, median_of};
+pub use layout::{BUCKETS, HIGHEST_NS, SIGNIFICANT_DIGITS, lowest_of};
 
 /// Buckets that are stored or left out together; a block has 64 groups, one mask word.
 const GROUP: usize = 16;

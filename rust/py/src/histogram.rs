@@ -3,7 +3,7 @@
 use numpy::PyReadonlyArray1;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use swarmbench_core::histogram;
+use swarmbench_core::{histogram, hlog};
 
 /// A distribution of latencies in nanoseconds, 3 significant digits from 1 ns to an hour.
 #[pyclass(frozen, eq, module = "swarmbench._native")]
@@ -87,6 +87,17 @@ impl Histogram {
     /// Samples between two values in nanoseconds, both included (to the width of their buckets).
     fn count_between(&self, low_ns: u64, high_ns: u64) -> u64 {
         self.inner.count_between(low_ns, high_ns)
+    }
+
+    /// HdrHistogram's compressed V2 encoding in base64; which samples saturated is not kept.
+    fn encode(&self) -> String {
+        hlog::encode(&self.inner)
+    }
+
+    /// The histogram that `encode` (or any HdrHistogram of 3 digits in units of 1) gave.
+    #[staticmethod]
+    fn decode(text: &str) -> PyResult<Self> {
+        hlog::decode(text).map(Self::from).map_err(|error| PyValueError::new_err(error.to_string()))
     }
 
     fn __repr__(&self) -> String {

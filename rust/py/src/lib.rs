@@ -5,6 +5,7 @@ use pyo3::prelude::*;
 mod arrays;
 mod component;
 mod histogram;
+mod hlog;
 
 #[pymodule(gil_used = false)]
 mod _native {
@@ -14,4 +15,6 @@ mod _native {
     use super::component::component_names;
     #[pymodule_export]
     use super::histogram::Histogram;
+    #[pymodule_export]
+    use super::hlog::{hlog_header, hlog_line, hlog_read};
 }
