@@ -105,7 +105,9 @@ def test_a_torn_last_line_is_dropped_and_said(tmp_path: Path, entries: list[hlog
 def test_a_damaged_log_is_an_error_that_names_file_and_line(tmp_path: Path) -> None:
     path = tmp_path / "latency.hlog"
     path.write_text(hlog.header(0.0) + "Tag=a,1,2,3,HISTnonsense\n")
-    with pytest.raises(ConfigurationError, match=r"latency\.hlog: line 5: this is not a compressed"):
+    with pytest.raises(
+        ConfigurationError, match=r"latency\.hlog: line 5: this is not a compressed"
+    ):
         hlog.read(path)
 
 
