@@ -1,6 +1,10 @@
 //! Load engine, latency recorder and CPU workloads of swarmbench, without Python and without CUDA.
 
+pub mod arrivals;
+pub mod clock;
+pub mod engine;
 pub mod histogram;
 pub mod hlog;
 pub mod operations;
 pub mod random;
+pub mod ring;

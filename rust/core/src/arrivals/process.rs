@@ -1,0 +1,264 @@
+//! Draws with mean 1: the gaps of an arrival process in operational time.
+//!
+//! Only +, -, *, / and sqrt are used, which IEEE 754 defines to the bit, and a logarithm of our
+//! own made of them; so a seed gives the same schedule on every machine.
+
+use crate::random::Stream;
+
+use super::{OPERATIONAL_BITS, Operational};
+
+/// How arrivals are spread at a given rate.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Process {
+    /// Evenly spaced.
+    Constant,
+    /// Independent arrivals.
+    Poisson,
+    /// Independent Gamma gaps; `shape` < 1 is burstier than Poisson, > 1 more regular.
+    Gamma { shape: f64 },
+    /// Bursts of Poisson arrivals, `burst_ops` long on average, at 1/`duty` times the mean rate,
+    /// with silence between them.
+    OnOff { burst_ops: f64, duty: f64 },
+    /// Recorded instants in seconds of operational time, ascending; a rate of 1/s replays them at
+    /// their own speed. After the last one there are no more.
+    Trace { instants_s: std::sync::Arc<[f64]> },
+}
+
+/// Lanes that a workload is spread over unless it says otherwise.
+pub const LANES: u16 = 64;
+
+impl Process {
+    /// Independent streams that make up the process. Poisson superposes exactly; constant and
+    /// trace schedules are striped; the two renewal processes are not closed under
+    /// superposition and stay one stream.
+    #[must_use]
+    pub fn lanes(&self) -> u16 {
+        match self {
+            Self::Constant | Self::Poisson | Self::Trace { .. } => LANES,
+            Self::Gamma { .. } | Self::OnOff { .. } => 1,
+        }
+    }
+}
+
+/// One lane's position in its process.
+#[derive(Clone, Debug)]
+pub(crate) struct Draws {
+    stream: Stream,
+    /// Operations left in the current burst, in operational time (on-off only).
+    burst_left: f64,
+}
+
+impl Draws {
+    pub fn new(key: [u32; 2], lane: u16) -> Self {
+        Self { stream: Stream::new(key, u64::from(lane)), burst_left: 0.0 }
+    }
+
+    /// Operational time, in the workload's unit, of arrival `ordinal` of `lane`, given that of the
+    /// one before it; `None` where the process has ended.
+    pub fn after(
+        &mut self,
+        process: &Process,
+        previous: Operational,
+        lane: u16,
+        ordinal: u64,
+    ) -> Option<Operational> {
+        let lanes = u64::from(process.lanes());
+        let index = ordinal * lanes + u64::from(lane);
+        match process {
+            Process::Constant => Some(Operational::from(index + 1) << OPERATIONAL_BITS),
+            Process::Poisson => {
+                let gap = exponential(&mut self.stream) * lanes as f64;
+                Some(previous + operational(gap))
+            }
+            Process::Gamma { shape } => {
+                Some(previous + operational(gamma(&mut self.stream, *shape) / shape))
+            }
+            Process::OnOff { burst_ops, duty } => {
+                Some(previous + operational(self.on_off(*burst_ops, *duty)))
+            }
+            Process::Trace { instants_s } => {
+                let instant = instants_s.get(usize::try_from(index).ok()?)?;
+                Some(operational(*instant).max(previous))
+            }
+        }
+    }
+
+    /// A gap of the on-off process: time advances at 1/`duty` arrivals per unit inside a burst,
+    /// and jumps over the silences.
+    fn on_off(&mut self, burst_ops: f64, duty: f64) -> f64 {
+        let mut wanted = exponential(&mut self.stream);
+        let mut gap = 0.0;
+        while wanted > self.burst_left {
+            wanted -= self.burst_left;
+            gap += self.burst_left * duty;
+            gap += exponential(&mut self.stream) * burst_ops * (1.0 - duty);
+            self.burst_left = exponential(&mut self.stream) * burst_ops;
+        }
+        self.burst_left -= wanted;
+        gap + wanted * duty
+    }
+}
+
+fn operational(arrivals: f64) -> Operational {
+    (arrivals * (1u64 << OPERATIONAL_BITS) as f64) as Operational
+}
+
+/// Natural logarithm of `value` in (0, 1], by arithmetic that every machine rounds alike.
+///
+/// value = m 2^e with m in [sqrt(1/2), sqrt(2)); ln m = 2 artanh s, s = (m - 1)/(m + 1), |s| <
+/// 0.172, as the series to s^19: error below 2e-16 relative to |ln value| + 1.
+#[inline]
+pub(crate) fn logarithm(value: f64) -> f64 {
+    const LN_2: f64 = std::f64::consts::LN_2;
+    let bits = value.to_bits();
+    let mut exponent = ((bits >> 52) & 0x7FF) as i64 - 1023;
+    let mut mantissa = f64::from_bits((bits & 0x000F_FFFF_FFFF_FFFF) | 0x3FF0_0000_0000_0000);
+    if mantissa > std::f64::consts::SQRT_2 {
+        mantissa *= 0.5;
+        exponent += 1;
+    }
+    let s = (mantissa - 1.0) / (mantissa + 1.0);
+    let square = s * s;
+    let mut series = 1.0 / 19.0;
+    for odd in [17.0, 15.0, 13.0, 11.0, 9.0, 7.0, 5.0, 3.0, 1.0] {
+        series = series * square + 1.0 / odd;
+    }
+    2.0 * s * series + exponent as f64 * LN_2
+}
+
+/// A unit exponential: -ln u, u uniform in (0, 1] with 53 bits.
+#[inline]
+pub(crate) fn exponential(stream: &mut Stream) -> f64 {
+    let uniform = ((stream.next_u64() >> 11) + 1) as f64 * (1.0 / (1u64 << 53) as f64);
+    -logarithm(uniform)
+}
+
+/// A standard normal by Marsaglia's polar method (SIAM Review 6, 1964).
+fn normal(stream: &mut Stream) -> f64 {
+    loop {
+        let x = 2.0 * stream.next_unit() - 1.0;
+        let y = 2.0 * stream.next_unit() - 1.0;
+        let square = x * x + y * y;
+        if square > 0.0 && square < 1.0 {
+            return x * (-2.0 * logarithm(square) / square).sqrt();
+        }
+    }
+}
+
+/// A Gamma variate of `shape` and scale 1 (Marsaglia and Tsang, ACM TOMS 26, 2000).
+///
+/// A shape below 1 is the boosted variate of `shape` + 1 times u^(1/shape), taken as
+/// exp(-E/shape) with our own exponential function.
+fn gamma(stream: &mut Stream, shape: f64) -> f64 {
+    if shape < 1.0 {
+        let boost = exponentiate(-exponential(stream) / shape);
+        return gamma(stream, shape + 1.0) * boost;
+    }
+    let d = shape - 1.0 / 3.0;
+    let c = 1.0 / (9.0 * d).sqrt();
+    loop {
+        let x = normal(stream);
+        let v = 1.0 + c * x;
+        if v <= 0.0 {
+            continue;
+        }
+        let v = v * v * v;
+        let uniform = 1.0 - stream.next_unit();
+        if logarithm(uniform) < 0.5 * x * x + d * (1.0 - v + ln_any(v)) {
+            return d * v;
+        }
+    }
+}
+
+fn ln_any(value: f64) -> f64 {
+    if value > 1.0 { -logarithm(1.0 / value) } else { logarithm(value) }
+}
+
+/// e^x for x <= 0: halved until it is small, a Taylor sum, then squared back.
+fn exponentiate(x: f64) -> f64 {
+    if x < -700.0 {
+        return 0.0;
+    }
+    let mut halvings = 0;
+    let mut reduced = x;
+    while reduced < -0.125 {
+        reduced *= 0.5;
+        halvings += 1;
+    }
+    let mut sum = 1.0;
+    for n in (1..=12).rev() {
+        sum = 1.0 + sum * reduced / f64::from(n);
+    }
+    for _ in 0..halvings {
+        sum *= sum;
+    }
+    sum
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::random::stream_key;
+
+    #[test]
+    fn the_logarithm_agrees_with_the_library_to_two_units_in_the_last_place() {
+        let mut stream = Stream::new(stream_key(3, 9), 0);
+        for _ in 0..100_000 {
+            let value = 1.0 - stream.next_unit();
+            let difference = (logarithm(value) - value.ln()).abs();
+            assert!(difference <= 4.5e-16 * (value.ln().abs() + 1.0), "{value}: {difference}");
+        }
+    }
+
+    #[test]
+    fn the_exponential_function_agrees_with_the_library() {
+        for step in 0..2000 {
+            let x = -f64::from(step) * 0.013;
+            assert!((exponentiate(x) / x.exp() - 1.0).abs() < 1e-12, "{x}");
+        }
+    }
+
+    fn gaps(process: &Process, count: u64) -> Vec<f64> {
+        let mut draws = Draws::new(stream_key(11, 1), 0);
+        let mut previous = 0;
+        (0..count)
+            .map(|ordinal| {
+                let next = draws.after(process, previous, 0, ordinal).unwrap();
+                let gap = (next - previous) as f64 / (1u64 << OPERATIONAL_BITS) as f64;
+                previous = next;
+                gap / f64::from(process.lanes())
+            })
+            .collect()
+    }
+
+    fn moments(gaps: &[f64]) -> (f64, f64) {
+        let mean = gaps.iter().sum::<f64>() / gaps.len() as f64;
+        let variance = gaps.iter().map(|gap| (gap - mean).powi(2)).sum::<f64>() / gaps.len() as f64;
+        (mean, variance)
+    }
+
+    #[test]
+    fn every_process_has_mean_one_and_its_own_variance() {
+        let cases = [
+            (Process::Poisson, 1.0),
+            (Process::Gamma { shape: 0.5 }, 2.0),
+            (Process::Gamma { shape: 4.0 }, 0.25),
+        ];
+        for (process, variance) in cases {
+            let (mean, found) = moments(&gaps(&process, 400_000));
+            assert!((mean - 1.0).abs() < 0.01, "{process:?}: mean {mean}");
+            assert!((found / variance - 1.0).abs() < 0.03, "{process:?}: variance {found}");
+        }
+    }
+
+    #[test]
+    fn on_off_bursts_keep_the_mean_rate_and_are_silent_between() {
+        let process = Process::OnOff { burst_ops: 20.0, duty: 0.25 };
+        let gaps = gaps(&process, 400_000);
+        let (mean, variance) = moments(&gaps);
+        assert!((mean - 1.0).abs() < 0.03, "{mean}");
+        assert!(variance > 5.0, "bursts vary more than Poisson, got {variance}");
+        let inside = gaps.iter().filter(|gap| **gap < 1.0).count() as f64 / gaps.len() as f64;
+        assert!(inside > 0.9, "most gaps are inside bursts, got {inside}");
+    }
+}

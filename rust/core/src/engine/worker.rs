@@ -1,0 +1,161 @@
+//! A worker of the pool: picks, runs, records and checks operations, and parks when there are none.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{Ordering, fence};
+
+use crate::clock::Clock;
+use crate::operations::{Completion, Operation, Pause, Request, Status};
+
+use super::pool::{Pool, Ticket};
+use super::recorder::{Moments, Recorder};
+
+/// How long an idle worker spins before it parks.
+const SPIN_NS: u64 = 5_000;
+/// A parked worker looks around at least this often, should a wake-up ever be lost.
+const PARK_NS: u64 = 100_000_000;
+
+/// One thread of the pool.
+pub struct Worker {
+    pool: Arc<Pool>,
+    recorder: Arc<Recorder>,
+    /// This worker's copy of each component; absent while it runs.
+    operations: Vec<Option<Box<dyn Operation>>>,
+    /// Time that operations slipped in at pause points have taken from the current one.
+    slipped_ns: u64,
+}
+
+struct Slip<'a> {
+    worker: &'a mut Worker,
+    /// Start tag and start of the operation that pauses.
+    tag: u64,
+    started: u64,
+}
+
+impl Pause for Slip<'_> {
+    fn point(&mut self) {
+        let pool = Arc::clone(&self.worker.pool);
+        loop {
+            let own = pool.clock.now() - self.started - self.worker.slipped_ns;
+            let operations = &self.worker.operations;
+            let next = pool.least_served(|index, tag| {
+                operations[index].is_some() && tag.wrapping_sub(self.tag) as i64 <= own as i64
+            });
+            match next.and_then(|index| Some((index, pool.take(index)?))) {
+                Some((index, (ticket, tag, estimate))) => {
+                    self.worker.serve_ticket(index, ticket, tag, estimate);
+                }
+                None => return,
+            }
+        }
+    }
+}
+
+impl Worker {
+    #[must_use]
+    pub fn new(pool: Arc<Pool>, recorder: Arc<Recorder>) -> Self {
+        let operations =
+            pool.stations.iter().map(|station| Some(station.component.operation())).collect();
+        Self { pool, recorder, operations, slipped_ns: 0 }
+    }
+
+    /// Serves until the pool is stopped.
+    pub fn work(&mut self) {
+        let pool = Arc::clone(&self.pool);
+        pool.free.fetch_add(1, Ordering::Relaxed);
+        while !pool.stopped.load(Ordering::Acquire) {
+            let next = pool.least_served(|_, _| true);
+            match next.and_then(|index| Some((index, pool.take(index)?))) {
+                Some((index, (ticket, tag, estimate))) => {
+                    pool.free.fetch_sub(1, Ordering::Relaxed);
+                    self.slipped_ns = 0;
+                    self.serve_ticket(index, ticket, tag, estimate);
+                    pool.free.fetch_add(1, Ordering::Relaxed);
+                }
+                None => self.idle(&pool),
+            }
+        }
+    }
+
+    fn idle(&self, pool: &Pool) {
+        let began = pool.clock.now();
+        while pool.clock.now() - began < SPIN_NS {
+            if pool.anything_waiting() {
+                return;
+            }
+            std::hint::spin_loop();
+        }
+        let seen = pool.work.value();
+        pool.parked.fetch_add(1, Ordering::SeqCst);
+        fence(Ordering::SeqCst);
+        if !pool.anything_waiting() && !pool.stopped.load(Ordering::Acquire) {
+            pool.work.sleep(seen, PARK_NS);
+        }
+        pool.parked.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    fn serve_ticket(&mut self, index: usize, ticket: Ticket, tag: u64, estimate: u64) {
+        let pool = Arc::clone(&self.pool);
+        let arrival = ticket.arrival;
+        let began = pool.clock.now();
+        if arrival.phase < pool.abandon_below.load(Ordering::Acquire) {
+            self.recorder.series(arrival.phase, arrival.workload, arrival.op).abandoned(began);
+            pool.refund(index, estimate);
+            pool.stations[index].in_flight.fetch_sub(1, Ordering::AcqRel);
+            return;
+        }
+        let outer_slipped = std::mem::take(&mut self.slipped_ns);
+        let own_ns = self.run_ticket(index, &ticket, tag, began);
+        self.slipped_ns = outer_slipped + (pool.clock.now() - began);
+        pool.settle_charge(index, estimate, own_ns);
+        let station = &pool.stations[index];
+        let again = station.closed_phase.load(Ordering::Acquire) == arrival.phase + 1;
+        station.in_flight.fetch_sub(1, Ordering::AcqRel);
+        if again {
+            pool.ask_again(&arrival, &self.recorder);
+        }
+    }
+
+    /// Runs, records and checks one operation; returns the worker time it took by itself.
+    fn run_ticket(&mut self, index: usize, ticket: &Ticket, tag: u64, started: u64) -> u64 {
+        let pool = Arc::clone(&self.pool);
+        let arrival = ticket.arrival;
+        let request = Request { op: arrival.op, key: arrival.key };
+        let Some(mut operation) = self.operations[index].take() else {
+            unreachable!("a worker never serves a workload inside itself");
+        };
+        let run = catch_unwind(AssertUnwindSafe(|| {
+            operation.run(request, &mut Slip { worker: self, tag, started })
+        }));
+        let planted = pool.stations[index].planted_delay;
+        if planted > 0.0 {
+            let own = (pool.clock.now() - started).saturating_sub(self.slipped_ns);
+            let until = pool.clock.now() + (own as f64 * planted) as u64;
+            while pool.clock.now() < until {
+                std::hint::spin_loop();
+            }
+        }
+        let finished = pool.clock.now();
+        let series = self.recorder.series(arrival.phase, arrival.workload, arrival.op);
+        let moments = Moments {
+            due: arrival.due,
+            started,
+            finished,
+            slipped_ns: self.slipped_ns,
+            unqueued: ticket.unqueued,
+        };
+        if let Ok(completion) = run {
+            series.completed(&moments, completion);
+            if completion.status == Status::Ok {
+                let verdict = operation.verify();
+                series.checked(verdict, pool.clock.now() - finished);
+            }
+        } else {
+            // A panic is counted as an error; the copy it left behind is not used again.
+            series.completed(&moments, Completion { status: Status::Error, units: 0 });
+            operation = pool.stations[index].component.operation();
+        }
+        self.operations[index] = Some(operation);
+        (pool.clock.now() - started).saturating_sub(self.slipped_ns)
+    }
+}
