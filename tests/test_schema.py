@@ -7,9 +7,9 @@ from typing import Any
 
 import jsonschema
 import pytest
-from figures import result, result_json
 from pydantic import ValidationError
 
+from figures import result, result_json
 from swarmbench.errors import Status
 from swarmbench.schema import (
     BOTTLENECKS_SCHEMA,
