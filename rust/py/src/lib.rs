@@ -4,6 +4,7 @@ use pyo3::prelude::*;
 
 mod arrays;
 mod component;
+mod engine;
 mod histogram;
 mod hlog;
 
@@ -13,6 +14,8 @@ mod _native {
     use super::component::Component;
     #[pymodule_export]
     use super::component::component_names;
+    #[pymodule_export]
+    use super::engine::{Engine, IntervalReading, Reading, Workload};
     #[pymodule_export]
     use super::histogram::Histogram;
     #[pymodule_export]

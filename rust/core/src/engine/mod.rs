@@ -4,23 +4,25 @@
 //! at any moment and settles it. Each stretch is a phase of its own; operations belong to the
 //! phase of their intended start, whenever they end.
 
+mod figures;
 mod pacer;
 mod pool;
 mod recorder;
+mod settings;
 mod worker;
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
-use crate::arrivals::{FOREVER, Mix, Process, Segment, Timetable, Workload};
-use crate::clock::{Clock, Pacing, RealClock, bind_this_thread, sharpen_this_thread};
-use crate::histogram::{Histogram, NotEarlier};
-use crate::operations::Component;
+use crate::arrivals::{FOREVER, Mix, Segment, Timetable, Workload};
+use crate::clock::{Clock, RealClock, bind_this_thread, sharpen_this_thread};
+use crate::histogram::Histogram;
 
 pub use pacer::{Control, Executor, serve};
 pub use pool::{Overload, Pool, PoolExecutor, StationSettings};
 pub use recorder::{Counters, LIVE_PHASES, Moments, Reading, Recorder, Series};
+pub use settings::{EngineError, EngineSettings, IntervalReading, WorkloadSettings};
 pub use worker::Worker;
 
 /// A live change takes effect this long after the command: far enough ahead that the pacer has
@@ -28,54 +30,6 @@ pub use worker::Worker;
 const LEAD_NS: u64 = 500_000;
 /// Steps in which `settle` looks whether everything has ended.
 const SETTLE_STEP: std::time::Duration = std::time::Duration::from_micros(500);
-
-/// A workload as the engine is given it.
-pub struct WorkloadSettings {
-    pub component: Arc<dyn Component>,
-    pub process: Process,
-    /// Weights of the component's op types.
-    pub weights: Vec<f64>,
-    /// Operations per second at load multiplier 1.
-    pub rate: f64,
-    pub max_in_flight: usize,
-    pub queue: usize,
-    pub overload: Overload,
-    /// Planted: each operation is followed by a busy wait of this many times its own duration.
-    pub planted_delay: f64,
-}
-
-/// How the engine is laid out on the machine.
-#[derive(Clone, Debug)]
-pub struct EngineSettings {
-    pub seed: u64,
-    pub workers: usize,
-    /// Cores the workers are bound to together; empty leaves them to the scheduler.
-    pub worker_cpus: Vec<usize>,
-    /// Core of the pacer; `None` leaves it to the scheduler.
-    pub pacer_cpu: Option<usize>,
-    pub pacing: Pacing,
-}
-
-/// What a command cannot do.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum EngineError {
-    #[error("a thread could not be started: {0}")]
-    Thread(String),
-    #[error("operations of two earlier stretches are still under way; settle first")]
-    Unsettled,
-    #[error("a phase that is no longer kept was asked for: {0}")]
-    NoSuchPhase(u32),
-    #[error(transparent)]
-    Record(#[from] NotEarlier),
-}
-
-/// Figures of one workload since the last call of `Engine::interval`.
-pub struct IntervalReading {
-    pub counters: Counters,
-    pub response: Histogram,
-    pub queue_depth: u64,
-    pub in_flight: u64,
-}
 
 /// State of the control thread.
 struct Steering {
@@ -345,81 +299,6 @@ impl Engine {
             }
             std::thread::sleep(SETTLE_STEP);
         }
-    }
-
-    fn totals(&self, phase: u32) -> Vec<Vec<Reading>> {
-        let total = |workload: usize, op: usize| {
-            let mut sum = Reading::default();
-            for recorder in &self.recorders {
-                sum.merge(&recorder.series(phase, workload as u16, op as u8).read());
-            }
-            sum
-        };
-        let ops = self.op_counts.iter().enumerate();
-        ops.map(|(workload, ops)| (0..*ops).map(|op| total(workload, op)).collect()).collect()
-    }
-
-    fn workload_totals(&self, phase: u32, workload: usize) -> (Counters, Histogram) {
-        let (mut counters, mut response) = (Counters::default(), Histogram::default());
-        for recorder in &self.recorders {
-            for op in 0..self.op_counts[workload] {
-                let series = recorder.series(phase, workload as u16, op as u8);
-                counters.merge(&series.read_counters());
-                response.merge(&series.read_response());
-            }
-        }
-        (counters, response)
-    }
-
-    /// Everything recorded of `phase` so far, by workload and op type.
-    ///
-    /// # Errors
-    /// The phase is neither the current one nor the one before it.
-    pub fn reading(&self, phase: u32) -> Result<Vec<Vec<Reading>>, EngineError> {
-        let steering = lock(&self.steering);
-        if phase == 0 || phase > steering.phase || phase + (LIVE_PHASES as u32) <= steering.phase {
-            return Err(EngineError::NoSuchPhase(phase));
-        }
-        let bases = &steering.bases[phase as usize % LIVE_PHASES];
-        let mut readings = self.totals(phase);
-        for (workload, ops) in readings.iter_mut().enumerate() {
-            for (op, reading) in ops.iter_mut().enumerate() {
-                *reading = reading.since(&bases[workload][op])?;
-            }
-        }
-        Ok(readings)
-    }
-
-    /// What each workload did in the current phase since the last call (or since its begin).
-    ///
-    /// # Errors
-    /// A recorder ran backwards, which is a mistake of ours.
-    pub fn interval(&self) -> Result<Vec<IntervalReading>, EngineError> {
-        let mut steering = lock(&self.steering);
-        let phase = steering.phase;
-        let mut intervals = Vec::with_capacity(self.op_counts.len());
-        for (workload, last) in steering.last_interval.iter_mut().enumerate() {
-            let (counters, response) = self.workload_totals(phase, workload);
-            let station = &self.pool.stations[workload];
-            intervals.push(IntervalReading {
-                counters: counters.since(&last.0),
-                response: response.subtract(&last.1)?,
-                queue_depth: station.queue_depth(),
-                in_flight: station.in_flight(),
-            });
-            *last = (counters, response);
-        }
-        Ok(intervals)
-    }
-
-    /// (Greatest queue depth, greatest number in flight) of each workload since the last begin.
-    #[must_use]
-    pub fn maxima(&self) -> Vec<(u64, u64)> {
-        let of = |station: &pool::Station| {
-            let depth = station.queue_max.load(Ordering::Relaxed);
-            (depth, station.in_flight_max.load(Ordering::Relaxed))
-        };
-        self.pool.stations.iter().map(of).collect()
     }
 
     /// Load epoch of the current stretch; it grows with every change.

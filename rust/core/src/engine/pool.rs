@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
 
 use crate::arrivals::{Arrival, Mix};
 use crate::clock::{Clock, RealClock, Signal};
-use crate::operations::{Completion, Component, Operation, Pause, Request, Status};
+use crate::operations::Component;
 use crate::ring::Queue;
 
 use super::pacer::Executor;

@@ -40,6 +40,12 @@ macro_rules! counters {
                 $(self.$name = self.$name.wrapping_add(other.$name);)+
             }
 
+            /// Every cell with its name.
+            #[must_use]
+            pub fn named(&self) -> Vec<(&'static str, u64)> {
+                vec![$((stringify!($name), self.$name)),+]
+            }
+
             /// What has been added since `earlier`.
             #[must_use]
             pub fn since(&self, earlier: &Self) -> Self {

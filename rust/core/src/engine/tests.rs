@@ -4,8 +4,11 @@ use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
 use super::*;
+use crate::arrivals::Process;
+use crate::clock::Pacing;
 use crate::operations::{
-    Arrays, Build, BuildError, Completion, Operation, Pause, Request, Status, Verdict, build,
+    Arrays, Build, BuildError, Completion, Component, Operation, Pause, Request, Status, Verdict,
+    build,
 };
 
 /// Busy for a given time; pauses every 50 µs.
