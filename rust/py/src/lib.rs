@@ -3,6 +3,7 @@
 use pyo3::prelude::*;
 
 mod arrays;
+mod calibrate;
 mod component;
 mod engine;
 mod histogram;
@@ -10,6 +11,8 @@ mod hlog;
 
 #[pymodule(gil_used = false)]
 mod _native {
+    #[pymodule_export]
+    use super::calibrate::{Canary, CanaryReading, measure_ceilings};
     #[pymodule_export]
     use super::component::Component;
     #[pymodule_export]
