@@ -1,0 +1,299 @@
+"""The breaking-point search: a pure state machine, observations in, the next probe out.
+
+It takes the baseline, climbs geometrically to the first load that fails, then goes where the
+posterior of the knee says: to its median while the bracket is wide, to its two sides after.
+Every probe stays in the fit (an isotonic family with a lapse rate, see `knee`), so none is final.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from swarmbench.measured import Held, Interval
+from swarmbench.outcome import Judgement, Knee, Limit, Probe
+from swarmbench.scenarios.knee import Posterior, Reading, Readings, posterior
+from swarmbench.scenarios.slo import Baseline, Slo, judge, overload_watch, take_traces
+
+#: A bound on the probes of one search, whatever its budget.
+TRIALS_MAX = 500
+#: How often one load is measured again because the machine disturbed it.
+REPEATS_MAX = 2
+#: Halvings of the reference load where 1x itself overloads the machine.
+DESCENTS_MAX = 6
+LEVEL = 0.95
+#: Noise given to "not overloaded" of a component too rare for a percentile.
+UNRESOLVED_SIGMA = 0.25
+#: Width of the posterior in ln(multiplier), or count of bisections, from which its sides are
+#: probed and no longer its median: four halvings of an octave leave 4 %.
+SIDES_WIDTH, BISECTIONS_MAX = 0.2, 4
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What a search may spend, and when it may stop before: seconds, and relative precision.
+
+    It stops once the knee's interval lies within `precision` of the knee on either side; an
+    interval wider than `tolerance` when the time is up is called not converged.
+    """
+
+    total_s: float
+    baseline_s: float
+    probe_s: float
+    precision: float
+    tolerance: float
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One stretch to hold: the load, its longest duration, and why."""
+
+    multiplier: float
+    duration_s: float
+    reason: str
+
+
+@dataclass(slots=True)
+class KneeSearch:
+    """Finds the largest multiplier, up to `limit`, at which every component's SLO holds."""
+
+    slo: Slo
+    budget: Budget
+    limit: float
+    baseline: Baseline | None = None
+    baselines: list[Probe] = field(default_factory=list)
+    probes: list[Probe] = field(default_factory=list)
+    _reference: float = 1.0
+    _climbing: bool = True
+    _again: Trial | None = None
+    _readings: dict[str, list[Reading]] = field(default_factory=dict)
+    _posterior: Posterior | None = None
+    _began_s: float | None = None
+    _ended_s: float = 0.0
+    _planned_s: float = 0.0
+
+    def next(self) -> Trial | None:
+        """The next stretch, or None once the knee is known well enough or the time is up."""
+        if self.baseline is None:
+            return self._again or self._baseline_trial()
+        trial = self._again or self._choose()
+        spent = self._ended_s - (self._began_s or 0.0)
+        cost = 0.0 if trial is None else trial.duration_s * max(1.0, spent / self._planned_s)
+        out_of_time = spent + cost + self.budget.probe_s > self.budget.total_s
+        if trial is None or out_of_time or len(self.probes) >= TRIALS_MAX:
+            return None
+        return trial
+
+    def limits(self) -> dict[str, Limit]:
+        """Each component's objective by all baseline stretches so far."""
+        return {} if self.baseline is None else self.baseline.limits(self.slo)
+
+    def watch(self, trial: Trial) -> Callable[[list[Interval]], bool] | None:
+        """The sequential test that may end the stretch early; None for a baseline."""
+        if trial.reason == "baseline":
+            return None
+        return overload_watch(self.limits(), self.slo, trial.duration_s)
+
+    def observe(self, trial: Trial, held: Held) -> Probe:
+        """Files what a trial gave and decides what it means for the next one."""
+        if self._began_s is None:
+            self._began_s = held.start_s
+        self._ended_s = held.start_s + held.duration_s
+        self._planned_s += trial.duration_s
+        if trial.reason == "baseline":
+            return self._observe_baseline(trial, held)
+        assert self.baseline is not None
+        probe = take_probe(trial, held, self.baseline, self.slo)
+        repeated = sum(not p.believed and p.multiplier == trial.multiplier for p in self.probes)
+        disturbed = probe.failed and probe.sentinel.bad and repeated < REPEATS_MAX
+        if disturbed:
+            probe = take_probe(trial, held, self.baseline, self.slo, believed=False)
+        self.probes.append(probe)
+        self._again = Trial(trial.multiplier, trial.duration_s, "repeat") if disturbed else None
+        if not disturbed:
+            self._file(probe)
+            self._posterior = None
+            self._climbing = self._climbing and self._carried(probe)
+        return probe
+
+    def knee(self) -> Knee:
+        """The knee with its interval, from all believed probes."""
+        baseline = self.baseline
+        if baseline is None or not self._readings:
+            low = 0.0 if baseline is None else self._reference
+            return Knee(low, low, self._reference, LEVEL, False, False, self._reference, {}, {})
+        found = self._fit()
+        scale = self._reference
+        per_component = {name: self._own_knee(found, name) for name in self._readings}
+        if self._none_up_to_limit(found):
+            confirmed = len(self._at_limit()) >= 2
+            return Knee(
+                self.limit, self.limit, None, LEVEL, True, confirmed, scale, {}, per_component
+            )
+        low, middle, high = (scale * math.exp(found.quantile(q)) for q in (0.025, 0.5, 0.975))
+        narrow = math.log(high / low) <= 2.0 * math.log1p(self.budget.tolerance)
+        converged = narrow and self._both_sides(middle, self.budget.tolerance)
+        return Knee(middle, low, high, LEVEL, False, converged, scale, found.lowest, per_component)
+
+    def _baseline_trial(self) -> Trial | None:
+        if self._reference < 2.0**-DESCENTS_MAX:
+            return None
+        return Trial(self._reference, self.budget.baseline_s, "baseline")
+
+    def _observe_baseline(self, trial: Trial, held: Held) -> Probe:
+        own = Baseline.of(held, self.slo)
+        probe = take_probe(trial, held, own, self.slo)
+        first = self.baseline is None
+        disturbed = sum(p.sentinel.bad for p in self.baselines)
+        if first and held.sentinel.bad and disturbed < REPEATS_MAX:
+            self._again = trial
+            probe = take_probe(trial, held, own, self.slo, believed=False)
+        elif first and probe.failed:
+            self._again = None
+            self.limit = self._reference
+            self._reference /= 2.0
+        else:
+            self._again = None
+            merged = own if self.baseline is None else self.baseline.extended(held, self.slo)
+            self.baseline = merged
+            self._posterior = None
+        self.baselines.append(probe)
+        return probe
+
+    def _choose(self) -> Trial | None:
+        if self._climbing:
+            if len(self._at_limit()) >= 2:
+                return None
+            last = self.probes[-1].multiplier if self.probes else self._reference
+            return Trial(min(self.limit, 2.0 * last), self.budget.probe_s, "climb")
+        found = self._fit()
+        low, high = found.quantile(0.025), found.quantile(0.975)
+        if self._known(found, low, high):
+            return None
+        if self._baseline_is_the_noise(found, high - low):
+            return Trial(self._reference, 2.0 * self.budget.probe_s, "baseline")
+        return self._refine(found, high - low)
+
+    def _refine(self, found: Posterior, width: float) -> Trial:
+        bisected = sum(p.reason == "bisect" for p in self.probes)
+        if width > SIDES_WIDTH and bisected < BISECTIONS_MAX:
+            return self._trial(found.quantile(0.5), "bisect")
+        middle, step = found.quantile(0.5), math.log1p(self.budget.precision)
+        if sum(p.reason == "below" for p in self.probes) <= sum(
+            p.reason == "above" for p in self.probes
+        ):
+            return self._trial(min(found.quantile(0.2), middle - step), "below")
+        return self._trial(max(found.quantile(0.8), middle + step), "above")
+
+    def _trial(self, x: float, reason: str) -> Trial:
+        multiplier = min(self.limit, self._reference * math.exp(x))
+        return Trial(multiplier, self.budget.probe_s, reason)
+
+    def _known(self, found: Posterior, low: float, high: float) -> bool:
+        if self._none_up_to_limit(found):
+            return len(self._at_limit()) >= 2
+        middle = self._reference * math.exp(found.quantile(0.5))
+        narrow = high - low <= 2.0 * math.log1p(self.budget.precision)
+        return narrow and self._both_sides(middle, max(0.15, self.budget.precision), wanted=2)
+
+    def _both_sides(self, middle: float, within: float, wanted: int = 1) -> bool:
+        believed = [p.multiplier for p in self.probes if p.believed]
+        below = sum(middle / (1.0 + within) <= m <= middle for m in believed)
+        above = sum(middle <= m <= middle * (1.0 + within) for m in believed)
+        return below >= wanted and above >= wanted
+
+    def _none_up_to_limit(self, found: Posterior) -> bool:
+        return found.beyond(math.log(self.limit / self._reference)) >= 0.5
+
+    def _at_limit(self) -> list[Probe]:
+        top = [p for p in self.probes if p.multiplier >= self.limit and p.believed]
+        return [p for p in top if not p.failed]
+
+    def _baseline_is_the_noise(self, found: Posterior, width: float) -> bool:
+        """Whether a second at the baseline would now narrow the knee more than one at it.
+
+        Both variances fall as 1/time, so their sum is least where the times stand to each other
+        as the square roots of variance x time (Neyman's allocation).
+        """
+        assert self.baseline is not None
+        if width > SIDES_WIDTH:
+            return False
+        name = max(found.lowest, key=lambda n: found.lowest[n])
+        near = [r for r in self._readings[name] if r.y is not None and r.y > 0.1]
+        if not near:
+            return False
+        per_second = sum(r.sigma**2 for r in near) / len(near) * self.budget.probe_s
+        spent = self.budget.probe_s * len(near)
+        own = self.limits()[name].baseline
+        if own is None:
+            return False
+        wanted = spent * own.log_sigma * math.sqrt(self.baseline.seconds / per_second)
+        return self.baseline.seconds < wanted
+
+    def _carried(self, probe: Probe) -> bool:
+        limit = math.log(self.slo.degradation)
+        return not any(_above(j, limit) for j in probe.judgements.values())
+
+    def _file(self, probe: Probe) -> None:
+        x = math.log(probe.multiplier / self._reference)
+        limit = math.log(self.slo.degradation)
+        for name, judgement in probe.judgements.items():
+            reading = _reading(x, judgement, probe.cut_short, limit)
+            self._readings.setdefault(name, []).append(reading)
+
+    def _fit(self) -> Posterior:
+        if self._posterior is None:
+            limits = self.limits()
+            noise = {n: q.log_sigma for n in limits if (q := limits[n].baseline) is not None}
+            components = {
+                name: Readings(tuple(readings), noise.get(name, 0.0))
+                for name, readings in self._readings.items()
+            }
+            x_max = math.log(self.limit / self._reference)
+            self._posterior = posterior(components, self.slo.degradation, x_max)
+        return self._posterior
+
+    def _own_knee(self, found: Posterior, name: str) -> tuple[float, float, float] | None:
+        top = self.limit / self._reference
+        low, middle, high = (math.exp(found.quantile(q, name)) for q in (0.025, 0.5, 0.975))
+        if middle >= top:
+            return None
+        return (middle * self._reference, low * self._reference, high * self._reference)
+
+
+def take_probe(
+    trial: Trial, held: Held, baseline: Baseline, slo: Slo, *, believed: bool = True
+) -> Probe:
+    """A stretch judged against the baseline, with its traces over the limits."""
+    traces = take_traces(held, baseline.limits(slo))
+    ends = [trace.ends_s[-1] for trace in traces.values() if trace.ends_s]
+    return Probe(
+        trial.multiplier,
+        trial.reason,
+        held.start_s,
+        held.duration_s,
+        held.components,
+        held.resources,
+        held.sentinel,
+        judge(held, baseline, slo),
+        traces,
+        believed,
+        bool(ends) and max(ends) < 0.9 * trial.duration_s,
+    )
+
+
+def _above(judgement: Judgement, limit: float) -> bool:
+    if judgement.verdict == "fail":
+        return True
+    return judgement.log_ratio is not None and judgement.log_ratio > limit
+
+
+def _reading(x: float, judgement: Judgement, cut_short: bool, limit: float) -> Reading:
+    ratio, sigma = judgement.log_ratio, judgement.log_sigma
+    overloaded = judgement.growing or judgement.too_many_errors
+    if ratio is None or sigma is None:
+        return Reading(x, None if overloaded else 0.0, UNRESOLVED_SIGMA)
+    if overloaded or (cut_short and ratio > limit):
+        return Reading(x, None, sigma)
+    return Reading(x, ratio, sigma)

@@ -1,0 +1,151 @@
+"""The breaking-point search against simulated systems whose knee is known."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+
+from simulated import SimulatedDriver, System, hard, mm1, soft, unbreakable
+from swarmbench.measured import Held
+from swarmbench.outcome import Knee
+from swarmbench.scenarios.knee import Reading, Readings, posterior
+from swarmbench.scenarios.max_throughput import PROFILES, constant
+from swarmbench.scenarios.search import Budget, KneeSearch, Trial
+from swarmbench.scenarios.slo import Slo
+
+RATE = 1000.0
+STANDARD = PROFILES["standard"].search
+FULL = PROFILES["full"].search
+QUICK = PROFILES["quick"].search
+
+
+def search(driver: SimulatedDriver, budget: Budget, limit: float = 64.0) -> KneeSearch:
+    found = KneeSearch(Slo(), budget, limit)
+    while (trial := found.next()) is not None:
+        load = constant(trial.multiplier)
+        held = driver.hold("search", load, trial.duration_s, until=found.watch(trial))
+        found.observe(trial, held)
+    return found
+
+
+def knees(system: System, seeds: range, budget: Budget) -> list[Knee]:
+    return [search(SimulatedDriver(system, {"a": RATE}, seed), budget).knee() for seed in seeds]
+
+
+def close(found: list[Knee], truth: float, within: float) -> int:
+    return sum(abs(k.multiplier / truth - 1.0) <= within and not k.censored for k in found)
+
+
+@pytest.mark.parametrize("truth", [1.5, 4.2, 11.0])
+def test_nine_of_ten_seeds_find_the_knee_of_mm1_within_five_percent(truth: float) -> None:
+    found = knees(mm1(truth, RATE), range(10), FULL)
+
+    assert close(found, truth, 0.05) >= 9
+    assert sum(k.low <= truth <= (k.high or math.inf) for k in found) >= 9
+
+
+@pytest.mark.parametrize("truth", [1.07, 4.2, 47.0])
+def test_nine_of_ten_seeds_find_a_hard_knee_within_five_percent_even_in_quick(
+    truth: float,
+) -> None:
+    assert close(knees(hard(truth, RATE), range(10), QUICK), truth, 0.05) >= 9
+
+
+def test_a_soft_knee_is_found_within_five_percent() -> None:
+    assert close(knees(soft(4.2), range(10), STANDARD), 4.2, 0.05) >= 9
+
+
+def test_a_system_without_a_knee_is_censored_at_the_limit() -> None:
+    found = knees(unbreakable, range(10), QUICK)
+
+    assert [k.censored for k in found] == [True] * 10
+    assert {(k.multiplier, k.high, k.converged) for k in found} == {(64.0, None, True)}
+
+
+def test_a_knee_beyond_the_limit_is_censored_and_one_just_below_it_is_not() -> None:
+    beyond = search(SimulatedDriver(hard(9.0, RATE), {"a": RATE}, 1), QUICK, limit=8.0)
+    below = search(SimulatedDriver(hard(7.0, RATE), {"a": RATE}, 1), QUICK, limit=8.0)
+
+    assert beyond.knee().censored
+    assert below.knee().multiplier == pytest.approx(7.0, rel=0.05)
+
+
+def test_the_search_keeps_its_time_budget_also_with_drains() -> None:
+    driver = SimulatedDriver(mm1(4.2, RATE), {"a": RATE}, 3)
+
+    search(driver, QUICK)
+
+    assert driver.clock_s + QUICK.probe_s <= QUICK.total_s + QUICK.probe_s
+
+
+def test_clear_overload_ends_a_probe_early() -> None:
+    driver = SimulatedDriver(hard(1.5, RATE), {"a": RATE}, 3)
+
+    found = search(driver, QUICK)
+
+    first = found.probes[0]
+    assert first.multiplier == 2.0
+    assert first.failed
+    assert first.cut_short
+    assert driver.held[1].duration_s <= 0.7 * QUICK.probe_s
+
+
+def test_a_failed_probe_under_a_bad_sentinel_is_repeated_and_not_believed() -> None:
+    def disturbed(driver: SimulatedDriver, found: KneeSearch, trial: Trial) -> Held:
+        system = driver.system
+        driver.system = hard(1.1, RATE)  # a neighbour takes the machine for one probe
+        held = driver.hold("search", constant(trial.multiplier), trial.duration_s)
+        driver.system = system
+        return replace(held, sentinel=replace(held.sentinel, bad=True))
+
+    driver = SimulatedDriver(hard(12.0, RATE), {"a": RATE}, 5)
+    found = KneeSearch(Slo(), QUICK, 64.0)
+    while (trial := found.next()) is not None:
+        if trial.reason == "climb" and trial.multiplier == 4.0 and not found.probes[-1].failed:
+            found.observe(trial, disturbed(driver, found, trial))
+            assert found.next() == Trial(4.0, QUICK.probe_s, "repeat")
+            continue
+        load = constant(trial.multiplier)
+        found.observe(trial, driver.hold("search", load, trial.duration_s))
+
+    assert [p.believed for p in found.probes].count(False) == 1
+    assert found.knee().multiplier == pytest.approx(12.0, rel=0.05)
+
+
+def test_one_false_failure_under_a_good_sentinel_does_not_move_the_knee() -> None:
+    driver = SimulatedDriver(hard(12.0, RATE), {"a": RATE}, 5)
+    found = KneeSearch(Slo(), STANDARD, 64.0)
+    while (trial := found.next()) is not None:
+        honest = driver.system
+        if len(found.probes) == 1:
+            driver.system = hard(1.1, RATE)
+        load = constant(trial.multiplier)
+        found.observe(trial, driver.hold("search", load, trial.duration_s))
+        driver.system = honest
+
+    assert found.probes[1].failed
+    assert found.knee().multiplier == pytest.approx(12.0, rel=0.05)
+
+
+def test_a_machine_that_cannot_hold_1x_gets_a_knee_below_it() -> None:
+    found = search(SimulatedDriver(hard(0.6, RATE), {"a": RATE}, 2), QUICK).knee()
+
+    assert found.reference == 0.5
+    assert found.multiplier == pytest.approx(0.6, rel=0.05)
+
+
+def test_the_lowest_of_several_knees_is_the_systems() -> None:
+    limit = math.log(2.0)
+    steep = Readings(
+        tuple(Reading(x, 0.0 if x < 1.0 else None, 0.02) for x in (0.5, 0.9, 0.98, 1.02, 1.1)),
+        0.01,
+    )
+    calm = Readings(tuple(Reading(x, 0.1 * x, 0.02) for x in (0.5, 0.9, 1.1)), 0.01)
+
+    found = posterior({"steep": steep, "calm": calm}, 2.0, 4.0)
+
+    assert found.quantile(0.5) == pytest.approx(1.0, abs=0.03)
+    assert found.lowest["steep"] > 0.9
+    assert limit < found.quantile(0.5, "calm")
