@@ -30,12 +30,15 @@ class Judgement:
 
     `log_ratio` is the natural logarithm of the judged percentile over its baseline value,
     `log_sigma` the probe's own noise of it; both None where no percentile was resolved.
+    `independent_beyond` counts the samples beyond the percentile, less those that only follow
+    others in the same queue.
     """
 
     component: str
     percentile: float | None
     log_ratio: float | None
     log_sigma: float | None
+    independent_beyond: float
     growing: bool
     failed_share: float
     too_many_errors: bool

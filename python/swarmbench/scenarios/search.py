@@ -23,6 +23,9 @@ REPEATS_MAX = 2
 #: Halvings of the reference load where 1x itself overloads the machine.
 DESCENTS_MAX = 6
 LEVEL = 0.95
+#: Independent samples beyond a percentile below which its median falls short of its mean, so
+#: that probes are made longer, and by how much at most.
+BEYOND_WANTED, STRETCH_MAX = 40.0, 3.0
 #: Noise given to "not overloaded" of a component too rare for a percentile.
 UNRESOLVED_SIGMA = 0.25
 #: Width of the posterior in ln(multiplier), or count of bisections, from which its sides are
@@ -188,7 +191,24 @@ class KneeSearch:
 
     def _trial(self, x: float, reason: str) -> Trial:
         multiplier = min(self.limit, self._reference * math.exp(x))
-        return Trial(multiplier, self.budget.probe_s, reason)
+        return Trial(multiplier, self._probe_s(), reason)
+
+    def _probe_s(self) -> float:
+        """A probe's length near the knee: longer where its queue makes samples dependent.
+
+        At least four more such probes must fit into the time that is left.
+        """
+        limit = math.log(self.slo.degradation)
+        beyond = [
+            j.independent_beyond / p.duration_s
+            for p in self.probes
+            for j in p.judgements.values()
+            if j.log_ratio is not None and 0.5 * limit < j.log_ratio < 2.0 * limit
+        ]
+        wanted = BEYOND_WANTED / (sum(beyond) / len(beyond)) if beyond else 0.0
+        left = self.budget.total_s - (self._ended_s - (self._began_s or 0.0))
+        longest = min(STRETCH_MAX * self.budget.probe_s, left / 4.0)
+        return max(self.budget.probe_s, min(wanted, longest))
 
     def _known(self, found: Posterior, low: float, high: float) -> bool:
         if self._none_up_to_limit(found):

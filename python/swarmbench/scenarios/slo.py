@@ -100,13 +100,17 @@ def _judge(held: Held, figures: Figures, baseline: Baseline, slo: Slo, trace: Tr
     percentile = resolved_percentile(samples, slo.percentiles, slo.beyond_min)
     if percentile is None:
         verdict: Verdict = "fail" if errors or growing else "unclear"
-        return Judgement(name, None, None, None, growing, share, errors, verdict)
+        return Judgement(name, None, None, None, 0.0, growing, share, errors, verdict)
     before = baseline.quantile(name, percentile)
-    now = quantile(figures.response, percentile, _spread(held, name, figures.response, slo))
+    spread = _spread(held, name, figures.response, slo)
+    now = quantile(figures.response, percentile, spread)
+    beyond = figures.response.count * (1.0 - percentile / 100.0) / spread
     ratio = math.log(now.value_ns / before.value_ns)
     noise = NORMAL_95 * math.hypot(now.log_sigma, before.log_sigma)
     verdict = _verdict(errors or growing, ratio - math.log(slo.degradation), noise)
-    return Judgement(name, percentile, ratio, now.log_sigma, growing, share, errors, verdict)
+    return Judgement(
+        name, percentile, ratio, now.log_sigma, beyond, growing, share, errors, verdict
+    )
 
 
 def _verdict(broken: bool, excess: float, noise: float) -> Verdict:
@@ -146,34 +150,39 @@ def traces_over(
 
 def _trace(name: str, intervals: Sequence[Interval], zero: float, limit: int | None) -> Trace:
     own = sorted((i for i in intervals if i.component == name), key=lambda i: i.start_s)
-    above = LATENCY_MAX_NS if limit is None else limit + 1
     return Trace(
         name,
         tuple(i.start_s + i.duration_s - zero for i in own),
         tuple(i.scheduled for i in own),
         tuple(i.response.count for i in own),
-        tuple(i.response.count_between(above, LATENCY_MAX_NS) for i in own),
+        tuple(_count_over(i, limit) for i in own),
         tuple(i.queue_depth + i.in_flight for i in own),
         tuple(i.rejected for i in own),
         tuple(i.busy_ns for i in own),
     )
 
 
+def _count_over(interval: Interval, limit: int | None) -> int:
+    return 0 if limit is None else interval.response.count_between(limit + 1, LATENCY_MAX_NS)
+
+
 def queue_grows(trace: Trace) -> bool:
     """Whether the backlog rose through the whole stretch by more than chance arrivals explain.
 
     The rise of a stable queue is bounded by its own fluctuation; that of an overloaded one is
-    the unserved share of the arrivals. It counts as growth when the last quarter stands above
+    the unserved share of the arrivals. It counts as growth when the last fifth stands above
     the first by three deviations of a Poisson count of all arrivals, and three of the four
     steps between fifths go up.
     """
-    if len(trace.outstanding) < 5:
+    return _backlog_grows(trace.outstanding, sum(trace.scheduled))
+
+
+def _backlog_grows(outstanding: Sequence[int], arrivals: int) -> bool:
+    if len(outstanding) < 5:
         return False
     fifths = [
-        sum(trace.outstanding[i] for i in part) / len(part)
-        for part in batched(trace.outstanding, batch_max=5)
+        sum(outstanding[i] for i in part) / len(part) for part in batched(outstanding, batch_max=5)
     ]
-    arrivals = sum(trace.scheduled)
     rising = sum(b > a for a, b in itertools.pairwise(fifths))
     return rising >= 3 and fifths[-1] - fifths[0] > max(10.0, 3.0 * math.sqrt(arrivals))
 
@@ -187,24 +196,36 @@ def overload_watch(
     limit than three times those allowed in the whole planned stretch (curtailed sampling: Wald,
     Sequential Analysis, 1947). The intervals it is given may be all so far or the latest only.
     """
-    seen: dict[tuple[str, float], Interval] = {}
+    thresholds = {name: limit.limit_ns for name, limit in limits.items()}
+    seen: set[tuple[str, float]] = set()
+    own: dict[str, list[Interval]] = {name: [] for name in limits}
+    over = dict.fromkeys(limits, 0)
+    arrivals = dict.fromkeys(limits, 0)
 
     def hopeless(latest: list[Interval]) -> bool:
-        seen.update({(i.component, i.start_s): i for i in latest})
-        traces = traces_over(list(seen.values()), {n: x.limit_ns for n, x in limits.items()})
+        for interval in latest:
+            name = interval.component
+            if (name, interval.start_s) in seen or name not in own:
+                continue
+            seen.add((name, interval.start_s))
+            own[name].append(interval)
+            over[name] += _count_over(interval, thresholds[name])
+            arrivals[name] += interval.scheduled
         return any(
-            trace.ends_s
-            and trace.ends_s[-1] >= settle_s
-            and (queue_grows(trace) or _beyond_repair(trace, limits[name], slo, planned_s))
-            for name, trace in traces.items()
+            passed_s >= settle_s
+            and (
+                _backlog_grows([i.queue_depth + i.in_flight for i in own[name]], arrivals[name])
+                or _beyond_repair(over[name], arrivals[name] * planned_s / passed_s, limit, slo)
+            )
+            for name, limit in limits.items()
+            if (passed_s := sum(i.duration_s for i in own[name])) > 0.0
         )
 
     return hopeless
 
 
-def _beyond_repair(trace: Trace, limit: Limit, slo: Slo, planned_s: float) -> bool:
+def _beyond_repair(over: int, planned: float, limit: Limit, slo: Slo) -> bool:
     if limit.baseline is None:
         return False
-    planned = sum(trace.scheduled) * max(1.0, planned_s / trace.ends_s[-1])
     allowed = planned * (1.0 - limit.baseline.percentile / 100.0)
-    return sum(trace.over) > 3.0 * allowed + slo.beyond_min
+    return over > 3.0 * allowed + slo.beyond_min
