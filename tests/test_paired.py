@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import random
 
-import paired
 import pytest
+
+import paired
 from paired import Case, PeerMissing
 
 
