@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from swarmbench.components import Component
 from swarmbench.components.base import Profile
-from swarmbench.units import about_bytes, about_count, about_seconds, format_cpus
+from swarmbench.units import about_bytes, about_count, about_seconds, format_numbers
 
 Backend = Literal["cpu", "cuda"]
 Overload = Literal["drop", "queue", "abort"]
@@ -210,7 +210,7 @@ class Plan:
         lines = [
             f"{self.scenario}, profile {self.profile}, seed {self.seed}",
             f"backend   {self.backend}: {self.backend_reason}",
-            f"workers   {self.threads} on cores {format_cpus(self.cpus)}; generator on "
+            f"workers   {self.threads} on cores {format_numbers(self.cpus)}; generator on "
             f"{'any of them' if self.generator_cpu is None else f'core {self.generator_cpu}'}",
             f"phases    {phases}",
             *(f"load      {_load_line(each)}" for each in self.workloads),

@@ -163,3 +163,30 @@ def _cell(text: str) -> float | str | None:
         return float(text)
     except ValueError:
         return text
+
+
+def list_runs(parent: Path) -> list[dict[str, Any]]:
+    """The runs in a folder, oldest first: name, state, verdict and breaking point of each.
+
+    Raises `ConfigurationError` where the folder cannot be read; one that is missing has no runs.
+    """
+    try:
+        folders = sorted(path for path in parent.iterdir() if (path / MANIFEST).is_file())
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise ConfigurationError(
+            "--out", f"`{parent}` cannot be read ({error.strerror}); name a folder of runs"
+        ) from None
+    return [_listed(path) for path in folders]
+
+
+def _listed(path: Path) -> dict[str, Any]:
+    result = _Reader(path).model(RESULT, Result)
+    point = result.breaking_point if result is not None else None
+    return {
+        "run": path.name,
+        "state": "incomplete" if result is None else "complete",
+        "verdict": None if result is None else result.verdict,
+        "breaking_point": None if point is None else point.multiplier,
+    }

@@ -188,13 +188,13 @@ def parse_count_range(text: str) -> Range:
     return _range(text, COUNTS, "a range of counts, such as `1000-2000`")
 
 
-def parse_cpus(text: str) -> tuple[int, ...]:
-    """Core numbers of `0,2-5`, ascending, each once."""
-    right = "cores, such as `0,2-5`"
+def parse_numbers(text: str) -> tuple[int, ...]:
+    """Numbers of cores or devices of `0,2-5`, ascending, each once."""
+    right = "numbers, such as `0,2-5`"
     chosen: set[int] = set()
     for part in text.split(","):
         if not re.fullmatch(r"\s*[0-9]{1,5}(\s*-\s*[0-9]{1,5})?\s*", part, re.ASCII):
-            raise ValueError(f"{_quoted(text)} names no cores; give {right}")
+            raise ValueError(f"{_quoted(text)} is no list of numbers; give {right}")
         low, _, high = part.partition("-")
         if int(high or low) < int(low):
             raise ValueError(f"{_quoted(text)} runs downwards; give {right}")
@@ -234,14 +234,14 @@ def format_bytes(count: int) -> str:
     return f"{count}B"
 
 
-def format_cpus(cpus: Sequence[int]) -> str:
-    """Text that `parse_cpus` reads back exactly, of ascending core numbers: `0,2-5`."""
+def format_numbers(numbers: Sequence[int]) -> str:
+    """Text that `parse_numbers` reads back exactly, of ascending numbers: `0,2-5`."""
     runs: list[list[int]] = []
-    for cpu in cpus:
-        if runs and runs[-1][1] == cpu - 1:
-            runs[-1][1] = cpu
+    for number in numbers:
+        if runs and runs[-1][1] == number - 1:
+            runs[-1][1] = number
         else:
-            runs.append([cpu, cpu])
+            runs.append([number, number])
     return ",".join(str(low) if low == high else f"{low}-{high}" for low, high in runs)
 
 

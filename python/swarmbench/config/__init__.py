@@ -1,8 +1,9 @@
 """Configuration: YAML and options in, a checked `Config` and from it a frozen `Plan` out."""
 
+from swarmbench.config.host import Host, read_host
 from swarmbench.config.load import Override, load, scalar, set_override
 from swarmbench.config.models import SCENARIOS, Config
-from swarmbench.config.resolve import Host, resolve
+from swarmbench.config.resolve import resolve
 
 __all__ = [
     "SCENARIOS",
@@ -10,6 +11,7 @@ __all__ = [
     "Host",
     "Override",
     "load",
+    "read_host",
     "resolve",
     "scalar",
     "set_override",

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from swarmbench import units
 from swarmbench.components import COMPONENTS, Component
+from swarmbench.config.host import Host
 from swarmbench.config.load import Override, place, problem_of
 from swarmbench.config.models import Config, Distribution, WorkloadConfig, right_name
 from swarmbench.config.types import shown
@@ -34,21 +35,6 @@ DURATION_S_MIN = 2.0
 #: From this many cores on, the generator has one of its own.
 CORES_FOR_GENERATOR_MIN = 4
 TRACE_ARRIVALS_MAX = 10_000_000
-
-
-@dataclass(frozen=True, slots=True)
-class Host:
-    """What a plan is fitted to: the cores allowed, and what is free where the run will be.
-
-    `cpu_quota` is the share of cores that a container allows, None without a limit;
-    `gpu_problem` says why there is no usable GPU, None where there is one.
-    """
-
-    cpus: tuple[int, ...]
-    cpu_quota: float | None
-    memory_available_bytes: int
-    disk_free_bytes: int
-    gpu_problem: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +124,7 @@ def _cores(config: Config, host: Host, source: _Source) -> tuple[tuple[int, ...]
     chosen = config.settings.cpus if config.settings.cpus is not None else host.cpus
     absent = sorted(set(chosen) - set(host.cpus))
     if absent:
-        allowed = units.format_cpus(host.cpus)
+        allowed = units.format_numbers(host.cpus)
         problem = f"core {absent[0]} is not allowed here; choose from `{allowed}`"
         raise source.error(("settings", "cpus"), problem)
     quota = len(chosen) if host.cpu_quota is None else max(1, math.ceil(host.cpu_quota))

@@ -81,5 +81,5 @@ SizeRange = Annotated[
 ]
 Numbers = Annotated[
     tuple[int, ...],
-    *_quantity(units.parse_cpus, units.format_cpus, "0,2-5", "numbers", numbers=True),
+    *_quantity(units.parse_numbers, units.format_numbers, "0,2-5", "numbers", numbers=True),
 ]

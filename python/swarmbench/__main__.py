@@ -1,0 +1,5 @@
+"""`python -m swarmbench`."""
+
+from swarmbench.cli import entry
+
+entry()

@@ -1,0 +1,259 @@
+"""The command line: one function per command, one place where expected failures end."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import yaml
+
+from swarmbench.config import (
+    SCENARIOS,
+    Config,
+    Override,
+    load,
+    read_host,
+    resolve,
+    scalar,
+    set_override,
+)
+from swarmbench.errors import Status, SwarmbenchError, final_status
+from swarmbench.plan import Plan
+from swarmbench.report.progress import shown_progress
+from swarmbench.report.runs import runs_table
+from swarmbench.report.text import summary
+from swarmbench.rundir import check_writable
+from swarmbench.runrecord import list_runs
+from swarmbench.schema import RESULT_SCHEMA, json_schema
+
+#: The base of all usage errors; Typer carries its own copy of click and names only this heir.
+_USAGE_ERROR: Any = typer.BadParameter.__mro__[2]
+
+app = typer.Typer(
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 90},
+    help="What a machine does when everything runs on it at once, and where it breaks.",
+)
+config_app = typer.Typer(rich_markup_mode=None, help="Show what a configuration means.")
+app.add_typer(config_app, name="config")
+
+#: Options that are keys of the configuration: where each goes, and whether it is a number.
+_KEYS: dict[str, tuple[tuple[str, ...], bool]] = {
+    "profile": (("profile",), False),
+    "duration": (("settings", "duration"), False),
+    "backend": (("backend",), False),
+    "device": (("device",), False),
+    "seed": (("seed",), True),
+    "threads": (("settings", "threads"), True),
+    "cpus": (("settings", "cpus"), False),
+    "sample_interval": (("settings", "sample_interval"), False),
+    "memory_budget": (("memory_budget",), False),
+    "disk_write_budget": (("disk_write_budget",), False),
+    "max_multiplier": (("settings", "max_multiplier"), True),
+    "slo_degradation": (("settings", "slo_degradation"), True),
+    "simulate": (("settings", "simulate"), False),
+}
+
+
+def _key(metavar: str, text: str) -> Any:
+    return typer.Option(metavar=metavar, help=text, show_default=False)
+
+
+_Components = Annotated[
+    str | None, _key("A,B", "Components under load. Default: all that the scenario names.")
+]
+_File = Annotated[Path | None, typer.Option("--config", metavar="FILE", help="A configuration.")]
+_Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY.PATH=VALUE", help="Override one configuration key."),
+]
+_Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
+_Out = Annotated[Path, typer.Option(metavar="DIR", help="Where run directories are.")]
+
+
+@app.command("max-throughput")
+def max_throughput(
+    context: typer.Context,
+    profile: Annotated[
+        str | None, _key("quick|standard|full", "Lengths of the phases. Default: quick, 60 s.")
+    ] = None,
+    duration: Annotated[
+        str | None, _key("TIME", "All phases together, such as 90s, 20m or 72h.")
+    ] = None,
+    components: _Components = None,
+    backend: Annotated[
+        str | None, _key("auto|cpu|cuda", "auto takes cuda where a usable GPU is found.")
+    ] = None,
+    device: Annotated[str | None, _key("N,N", "GPUs by number.")] = None,
+    config: _File = None,
+    seed: Annotated[str | None, _key("N", "The same seed gives the same load.")] = None,
+    out: _Out = Path("runs"),
+    name: Annotated[str | None, _key("TEXT", "What to call the run in its record.")] = None,
+    live: Annotated[bool, typer.Option(help="Show progress, on a terminal.")] = True,
+    as_json: _Json = False,
+    settings: _Set = None,
+    threads: Annotated[str | None, _key("N", "Workers.")] = None,
+    cpus: Annotated[str | None, _key("0,2-5", "Cores to use.")] = None,
+    sample_interval: Annotated[str | None, _key("TIME", "Between two samples.")] = None,
+    memory_budget: Annotated[
+        str | None, _key("SIZE|SHARE", "Memory to keep at most, such as 60% of free.")
+    ] = None,
+    disk_write_budget: Annotated[str | None, _key("SIZE", "Bytes to write at most.")] = None,
+    max_multiplier: Annotated[
+        str | None, _key("N", "Where the search for the breaking point gives up.")
+    ] = None,
+    slo_degradation: Annotated[
+        str | None, _key("N", "Broken: p99 above N times its value at 1x.")
+    ] = None,
+    simulate: Annotated[
+        str | None, _key("SYSTEM", "Test a simulated system, such as mm1:knee=4.2.")
+    ] = None,
+    allow_concurrent: Annotated[
+        bool, typer.Option("--allow-concurrent", help="Run beside another run.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what the run will do and cost; run nothing.")
+    ] = False,
+) -> int:
+    """Push all components at once until the machine breaks, and see it recover.
+
+    Ramp-up, sustained maximum, search of the breaking point, recovery.
+
+    Example: swarmbench max-throughput --components consensus,streaming --duration 90s
+    """
+    check_writable(out)
+    overrides = [set_override(text) for text in settings or ()] + _overrides(context.params)
+    plan = _plan("max-throughput", config, overrides, components, out, name)
+    if dry_run:
+        typer.echo(json.dumps(plan.to_json(), indent=2) if as_json else plan.describe())
+        return Status.OK
+    return _run(plan, out, as_json=as_json, live=live, allow_concurrent=allow_concurrent)
+
+
+@config_app.command("show")
+def config_show(
+    scenario: Annotated[str, typer.Argument(metavar="[SCENARIO]")] = SCENARIOS[0],
+    config: _File = None,
+    components: _Components = None,
+    out: _Out = Path("runs"),
+    settings: _Set = None,
+    as_json: _Json = False,
+) -> int:
+    """Print the plan that a configuration resolves to on this machine, and run nothing.
+
+    Example: swarmbench config show --config configs/smoke.yaml --set seed=7
+    """
+    overrides = [
+        Override(("scenario",), scenario, "SCENARIO"),
+        *(set_override(text) for text in settings or ()),
+    ]
+    plan = _plan(scenario, config, overrides, components, out, None).to_json()
+    typer.echo(
+        json.dumps(plan, indent=2) if as_json else yaml.safe_dump(plan, sort_keys=False).rstrip()
+    )
+    return Status.OK
+
+
+@config_app.command("schema")
+def config_schema(
+    result: Annotated[bool, typer.Option("--result", help="That of result.json instead.")] = False,
+) -> int:
+    """Print the JSON Schema of configurations: every key, its default, its unit.
+
+    Example: swarmbench config schema | python -m json.tool
+    """
+    schema = (
+        json_schema(RESULT_SCHEMA) if result else Config.model_json_schema(mode="serialization")
+    )
+    typer.echo(json.dumps(schema, indent=2))
+    return Status.OK
+
+
+@app.command("list")
+def list_command(out: _Out = Path("runs"), as_json: _Json = False) -> int:
+    """List the runs of a folder and their state.
+
+    Example: swarmbench list --out runs
+    """
+    runs = list_runs(out)
+    typer.echo(json.dumps({"runs": runs}, indent=2) if as_json else runs_table(runs))
+    return Status.OK
+
+
+def _overrides(parameters: dict[str, Any]) -> list[Override]:
+    """The options that were given and are keys of the configuration."""
+    given: list[Override] = []
+    for name, (path, is_number) in _KEYS.items():
+        text = parameters.get(name)
+        if text is not None:
+            value = scalar(text) if is_number else text
+            given.append(Override(path, value, f"--{name.replace('_', '-')}"))
+    return given
+
+
+def _plan(
+    scenario: str,
+    file: Path | None,
+    overrides: Sequence[Override],
+    components: str | None,
+    out: Path,
+    name: str | None,
+) -> Plan:
+    names = None
+    if components is not None:
+        names = [part.strip() for part in components.split(",") if part.strip()]
+    config = load(scenario, file=file, overrides=overrides, components=names)
+    return resolve(config, read_host(out), name=name, file=file, overrides=overrides)
+
+
+def _run(plan: Plan, out: Path, *, as_json: bool, live: bool, allow_concurrent: bool) -> int:
+    from swarmbench.run import execute  # type: ignore[import-not-found]
+
+    with shown_progress(wanted=live and not as_json) as progress:
+        finished = execute(plan, out=out, allow_concurrent=allow_concurrent, progress=progress)
+    if finished.result is not None:
+        if as_json:
+            typer.echo(json.dumps(finished.result.to_json(), indent=2))
+        else:
+            colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
+            typer.echo(summary(finished.result, colour=colour), nl=False)
+    if not as_json:
+        typer.echo(f"record: {finished.directory}")
+    return final_status(finished.statuses)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command and returns the exit status; an expected failure is one line and a hint."""
+    try:
+        return int(app(arguments, prog_name="swarmbench", standalone_mode=False) or Status.OK)
+    except SwarmbenchError as error:
+        _complain(str(error), error.hint)
+        return int(error.exit_code)
+    except _USAGE_ERROR as error:
+        usage = error.format_message().rstrip(".")
+        _complain(f"{usage[:1].lower()}{usage[1:]}; see `swarmbench --help`", None)
+        return Status.WRONG_ARGUMENTS
+    except (KeyboardInterrupt, typer.Abort):
+        return Status.INTERRUPTED
+    except BrokenPipeError:
+        # The reader has seen enough; what is still buffered must not raise at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return Status.OK
+
+
+def _complain(message: str, hint: str | None) -> None:
+    typer.echo(f"error: {' '.join(message.split())}", err=True)
+    if hint is not None:
+        typer.echo(f"hint: {hint}", err=True)
+
+
+def entry() -> None:
+    """The console script."""
+    sys.exit(main())

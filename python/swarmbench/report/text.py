@@ -1,0 +1,229 @@
+"""The summary of a result for a terminal: verdict first, readable at 80 columns, without colour."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from io import StringIO
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from swarmbench.schema import (
+    BreakingPoint,
+    ComponentFigures,
+    CriterionResult,
+    Interval,
+    OperationFigures,
+    Result,
+)
+from swarmbench.units import about_bytes, about_count, about_seconds
+
+WIDTH = 80
+_STYLES = {
+    "pass": "green",
+    "warn": "yellow",
+    "fail": "red",
+    "untrusted": "magenta",
+    "unresolved": "yellow",
+    "censored": "cyan",
+}
+_NOTHING = "-"
+
+
+def summary(result: Result, *, width: int = WIDTH, colour: bool = False) -> str:
+    """The result as text of at most `width` columns; with `colour`, with terminal codes in it."""
+    out = StringIO()
+    console = Console(
+        file=out,
+        width=width,
+        force_terminal=colour,
+        color_system="standard" if colour else None,
+        highlight=False,
+        legacy_windows=False,
+    )
+    style = _STYLES[result.verdict]
+    console.print(f"{result.scenario}: [{style}]{result.verdict.upper()}[/{style}]")
+    for line in _reasons(result):
+        console.print(f"  {escape(line)}")
+    console.print()
+    for label, text in _facts(result):
+        console.print(_fact(label, text))
+    console.print()
+    console.print(_components_table(result))
+    for line in _claims(result):
+        console.print(escape(line))
+    console.print()
+    console.print(_criteria_table(result.criteria))
+    if result.notes:
+        console.print()
+    for note in result.notes:
+        console.print(escape(f"note: {note}"))
+    return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
+
+
+def _fact(label: str, text: str) -> Table:
+    """One line of the head; a long text goes on under itself, not under its label."""
+    row = Table.grid(padding=(0, 2))
+    row.add_column(width=14)
+    row.add_column(overflow="fold")
+    row.add_row(label, escape(text))
+    return row
+
+
+def _reasons(result: Result) -> Iterator[str]:
+    """Why the verdict is not a pass, one line each."""
+    yield from result.trust.reasons
+    for each in result.criteria:
+        if each.verdict in ("fail", "warn", "unresolved"):
+            said = {"fail": "failed", "warn": "is short of its target", "unresolved": "is open"}
+            yield f"{_words(each.metric)} {said[each.verdict]}: {_value(each)}"
+    for name, figures in result.components.items():
+        if figures.violations:
+            yield f"{name} gave {figures.violations} wrong results"
+
+
+def _facts(result: Result) -> Iterator[tuple[str, str]]:
+    yield (
+        "run",
+        f"{result.run_id}, {result.profile}, {result.backend}, seed {result.seed}, "
+        f"{about_seconds(result.duration_s)}",
+    )
+    if result.production_scale != 1:
+        yield "production", f"1x is {result.production_scale:.3g} of the production rates here"
+    point = result.breaking_point
+    if point is not None:
+        yield "breaking point", _breaking_point(point)
+        if point.cascade:
+            steps = (f"{each.component} {about_seconds(each.after_s)}" for each in point.cascade)
+            yield "cascade", "then " + ", ".join(steps) + " after it"
+    if result.recovery_s is not None:
+        yield "recovery", f"{about_seconds(result.recovery_s)} after the load fell back to 1x"
+    elif point is not None:
+        yield "recovery", "not seen before the end of the phase"
+    for each in result.bottlenecks:
+        yield "bottleneck", f"{_words(each.resource)}: {each.evidence}"
+    yield "trust", _trust(result)
+
+
+def _breaking_point(point: BreakingPoint) -> str:
+    if point.censored:
+        return f"none up to {point.multiplier:.3g}x"
+    first = f", {point.first_component} first" if point.first_component else ""
+    resource = f", limited by {_words(point.resource)}" if point.resource else ""
+    return f"{point.multiplier:.3g}x{_interval(point.interval, 'x')}{first}{resource}"
+
+
+def _trust(result: Result) -> str:
+    trust = result.trust
+    lateness = "unknown" if trust.lateness_ns_p99 is None else _nanoseconds(trust.lateness_ns_p99)
+    parts = [f"generator late by {lateness} at p99"]
+    parts.append("converged" if trust.converged else "did not converge")
+    if trust.generator_limited:
+        parts.append("limited by the generator")
+    if trust.throttled_percent is not None:
+        parts.append(f"throttled {trust.throttled_percent:.3g} % of the time")
+    if trust.observer_cost_percent is not None:
+        parts.append(f"observing cost {trust.observer_cost_percent:.2g} %")
+    if trust.sentinel.bad:
+        parts.append("the machine was disturbed")
+    return ", ".join(parts)
+
+
+def _components_table(result: Result) -> Table:
+    table = _table("component", "offered/s", "achieved/s", "p50", "p99", "goodput", "roof", "share")
+    for name, figures in result.components.items():
+        table.add_row(escape(name), *_figures_cells(figures), _share(figures))
+        if len(figures.operations) > 1:
+            for op, each in figures.operations.items():
+                table.add_row(escape(f"  {op}"), *_figures_cells(each), "")
+    return table
+
+
+def _figures_cells(figures: OperationFigures) -> tuple[str, ...]:
+    goodput = figures.goodput
+    value = roof = _NOTHING
+    if goodput is not None:
+        in_bytes = goodput.unit == "bytes"
+        amount = about_bytes(goodput.value) if in_bytes else about_count(goodput.value)
+        value = f"{amount}/s" if in_bytes else f"{amount} {goodput.unit}/s"
+        if goodput.percent_of_ceiling is not None:
+            roof = f"{goodput.percent_of_ceiling:.3g}%"
+    offered = figures.offered_ops_s
+    return (
+        "closed" if offered is None else about_count(float(f"{offered:.3g}")),
+        about_count(float(f"{figures.achieved_ops_s:.3g}")),
+        _nanoseconds(figures.response_ns.p50),
+        _nanoseconds(figures.response_ns.p99),
+        value,
+        roof,
+    )
+
+
+def _share(figures: ComponentFigures) -> str:
+    return _NOTHING if figures.machine_share is None else f"{figures.machine_share:.0%}"
+
+
+def _claims(result: Result) -> Iterator[str]:
+    """What the original claimed, beside what was measured here."""
+    for name, figures in result.components.items():
+        if figures.claim:
+            measured = _nanoseconds(figures.response_ns.p99)
+            yield f"claimed for {name}, never measured: {figures.claim}; p99 here {measured}"
+
+
+def _criteria_table(criteria: Sequence[CriterionResult]) -> Table:
+    table = _table("criterion", "value", "target", "fails at", "verdict")
+    for each in criteria:
+        style = _STYLES[each.verdict]
+        table.add_row(
+            _words(each.metric),
+            _value(each),
+            _with_unit(each.target, each.unit),
+            _with_unit(each.failure_threshold, each.unit),
+            f"[{style}]{each.verdict}[/{style}]",
+        )
+    return table
+
+
+def _table(first: str, *others: str) -> Table:
+    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
+    table.add_column(first, overflow="fold")
+    for name in others:
+        table.add_column(name, justify="right", overflow="fold")
+    return table
+
+
+def _value(criterion: CriterionResult) -> str:
+    if criterion.value is None:
+        return "no figure"
+    interval = _interval(criterion.interval, criterion.unit)
+    return _with_unit(criterion.value, criterion.unit) + interval
+
+
+def _with_unit(value: float, unit: str) -> str:
+    if unit == "s":
+        return about_seconds(value)
+    return f"{value:.4g}{'' if unit in ('x', '%', '') else ' '}{unit}"
+
+
+def _interval(interval: Interval | None, unit: str) -> str:
+    """` (low to high)`, open where an end was not reached, nothing where there is none."""
+    if interval is None or interval == (None, None):
+        return ""
+    low, high = interval
+    if low is None and high is not None:
+        return f" (up to {_with_unit(high, unit)})"
+    if high is None and low is not None:
+        return f" (from {_with_unit(low, unit)})"
+    assert low is not None
+    assert high is not None
+    return f" ({_with_unit(low, unit)} to {_with_unit(high, unit)})"
+
+
+def _nanoseconds(value: int | None) -> str:
+    return _NOTHING if value is None else about_seconds(value / 1e9)
+
+
+def _words(name: str) -> str:
+    return escape(name.replace("_", " "))
