@@ -1,0 +1,132 @@
+"""The `knowledge_graph` component: node lookups, shortest paths and searches of a graph."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any, ClassVar, Literal, Self
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field
+
+from swarmbench.components import graphs
+from swarmbench.components.base import Arrays, Component, Op, Profile
+
+#: What stands for "no such node" and "no path".
+NONE = 0xFFFFFFFF
+
+#: Pairs of nodes in one `path_batch`.
+LANES = 64
+
+_PROFILE_NODES: dict[Profile, int] = {
+    "quick": 1_000_000,
+    "standard": 4_000_000,
+    "full": 10_000_000,
+}
+_NODES_MIN, _NODES_MAX = 64, 16_000_000
+
+
+@lru_cache(maxsize=2)
+def _rows(graph: str, nodes: int, edges_per_node: int, seed: int) -> graphs.Rows:
+    if graph == "grid":
+        return graphs.rows(nodes, *graphs.grid_edges(nodes, seed))
+    return graphs.rows(nodes, *graphs.rmat_edges(nodes, edges_per_node, seed))
+
+
+class KnowledgeGraph(Component):
+    """A synthetic graph, the records of its nodes by key, and questions about both.
+
+    Nodes are numbered from 0; node i has the key number i of a bijection of 64-bit words, so keys
+    of larger numbers are missing. The graph is undirected: every generated edge can be walked both
+    ways, self-loops are dropped, repeated edges kept. `rmat` has the quadrants .57, .19, .19, .05
+    of Graph500; `grid` is a square lattice with one random shortcut per 1024 nodes.
+    """
+
+    name: ClassVar[str] = "knowledge_graph"
+    unit: ClassVar[str] = "queries"
+    #: Floors: a lookup reads its 64-byte record; a path the offsets and the first row line of both
+    #: ends; a search 4 bytes per edge and 12 per node (at eight edges per node).
+    ops: ClassVar[tuple[Op, ...]] = (
+        Op("node_lookup", "queries", "random_64b_s", 1.0),
+        Op("path_finding", "queries", "random_64b_s", 4.0),
+        Op("bfs", "edges", "read_bytes_s", 4.0 + 12.0 / 8.0),
+        Op("path_batch", "queries", "random_64b_s", 4.0),
+    )
+    weights: ClassVar[dict[str, float]] = {"node_lookup": 1.0, "path_finding": 1.0}
+    production_rate_s: ClassVar[float | None] = 100.0
+    stress_in_flight: ClassVar[int] = 1000
+
+    nodes: int = Field(default=1_000_000, ge=_NODES_MIN, le=_NODES_MAX)
+    edges_per_node: int = Field(default=8, ge=1, le=64)
+    graph: Literal["rmat", "grid"] = "rmat"
+    lookup_batch: int = Field(default=1024, ge=1, le=65_536)
+
+    @classmethod
+    def for_profile(cls, profile: Profile, **parameters: Any) -> Self:
+        """1, 4 or 10 million nodes; given parameters win."""
+        return cls(**{"nodes": _PROFILE_NODES[profile], **parameters})
+
+    def resident_bytes(self, workers: int) -> int:
+        """Rows and both numberings; slots and records; the pool of keys; traversal scratch."""
+        nodes = self.nodes
+        graph = 4 * (nodes + 1) + 8 * self._edges() + 12 * nodes
+        table = 4 * graphs.slot_count(nodes) + 64 * nodes
+        scratch = 32 * nodes + 8 * (3 * -(-nodes // 64) + -(-nodes // 32))
+        shared = graph + table + 8 * graphs.POOL_KEYS
+        return shared + workers * (scratch + 12 * self.lookup_batch)
+
+    def fitted(self, budget_bytes: int, workers: int) -> tuple[Self, list[str]]:
+        """Fewer nodes where the budget asks for it; 64 at the least."""
+        if self.resident_bytes(workers) <= budget_bytes:
+            return self, []
+        low, high = _NODES_MIN, self.nodes
+        while high - low > 1:
+            middle = (low + high) // 2
+            sized = self.model_copy(update={"nodes": middle})
+            fits = sized.resident_bytes(workers) <= budget_bytes
+            low, high = (middle, high) if fits else (low, middle)
+        fitted = self.model_copy(update={"nodes": low})
+        return fitted, [f"knowledge_graph: {self.nodes} nodes fitted to {low}"]
+
+    def _edges(self) -> int:
+        if self.graph == "grid":
+            return 2 * self.nodes + self.nodes // graphs.NODES_PER_SHORTCUT
+        return self.nodes * self.edges_per_node
+
+    def rows(self, seed: int) -> graphs.Rows:
+        """The graph as NumPy generates it: (offsets, neighbours), each row rising."""
+        return _rows(self.graph, self.nodes, self.edges_per_node, seed)
+
+    def inputs(self, op: str, seed: int, key: int) -> Arrays:
+        """Keys; or sources and targets; or the root; and the seed that the graph came from."""
+        given = {"seed": np.array([seed], dtype=np.uint64)}
+        if op == "node_lookup":
+            return given | {"keys": graphs.lookup_keys(self.nodes, self.lookup_batch, seed, key)}
+        degrees = np.diff(self.rows(seed).offsets)
+        pairs = graphs.pairs(degrees, LANES if op == "path_batch" else 1, seed, key)
+        if op == "bfs":
+            return given | {"root": pairs[:1, 0].copy()}
+        return given | {"sources": pairs[:, 0].copy(), "targets": pairs[:, 1].copy()}
+
+    def reference(self, op: str, inputs: Arrays) -> Arrays:
+        """The right answers: a dict of the keys, and a plain level-by-level search per source."""
+        seed = int(inputs["seed"][0])
+        if op == "node_lookup":
+            return self._records(seed, inputs["keys"])
+        rows = self.rows(seed)
+        if op == "bfs":
+            return {"levels": graphs.levels(rows, int(inputs["root"][0]))}
+        found = [
+            graphs.levels(rows, int(source))[target]
+            for source, target in zip(inputs["sources"], inputs["targets"], strict=True)
+        ]
+        return {"lengths": np.array(found, dtype=np.uint32)}
+
+    def _records(self, seed: int, keys: npt.NDArray[np.uint64]) -> Arrays:
+        node_of = {int(key): node for node, key in enumerate(graphs.node_keys(self.nodes, seed))}
+        nodes = np.array([node_of.get(int(key), NONE) for key in keys], dtype=np.uint32)
+        degrees = np.diff(self.rows(seed).offsets)
+        digests = np.zeros(len(keys), dtype=np.uint64)
+        hits = nodes != NONE
+        digests[hits] = graphs.record_digests(nodes[hits], degrees[nodes[hits]], keys[hits])
+        return {"nodes": nodes, "digests": digests}

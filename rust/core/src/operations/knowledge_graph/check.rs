@@ -1,0 +1,215 @@
+//! Checks the last answer of a worker: cheaply every time, in full for a share of the operations.
+//!
+//! In full are checked the first operation of a type, the second, fourth, eighth and so on, and
+//! every so many after that, so that short and long runs both see full checks at a bounded cost.
+
+use super::super::{NoPause, Verdict};
+use super::Shared;
+use super::batch::{self, LANES, NO_PATH};
+use super::bfs::{Reached, is_set};
+use super::graph::Graph;
+use super::keys::mix;
+use super::lookup::{MISSING, Record};
+use super::paths;
+use super::scratch::{Meter, Scratch};
+use super::worker::{Answer, Worker};
+
+/// One full check per so many operations, by op type; each keeps checking below a tenth of the
+/// operations' own time.
+const FULL_ONE_IN: [u64; 4] = [256, 8192, 128, 256];
+
+/// Records folded anew per lookup batch: one in so many.
+const DIGEST_ONE_IN: usize = 32;
+
+/// Nodes of a search tree whose surroundings are checked every time.
+const SAMPLED_NODES: u64 = 8;
+
+/// Neighbours looked at around a sampled node.
+const SAMPLED_NEIGHBOURS: usize = 16;
+
+/// Checks the answer of the last operation.
+pub fn verify(worker: &mut Worker) -> Verdict {
+    let op = match worker.answer {
+        Answer::None => return Verdict::default(),
+        Answer::Lookup { .. } => 0,
+        Answer::Path { .. } => 1,
+        Answer::Tree { .. } => 2,
+        Answer::Distances => 3,
+    };
+    worker.verified[op] += 1;
+    let ordinal = worker.verified[op];
+    let in_full = ordinal.is_power_of_two() || ordinal % FULL_ONE_IN[op] == 0;
+    let Worker { shared, scratch, .. } = worker;
+    let graph = &shared.graph;
+    let is_right = match worker.answer {
+        Answer::None => true,
+        Answer::Lookup { window } => {
+            let keys = &shared.pool[window..window + worker.nodes.len()];
+            let stride = if in_full { 1 } else { DIGEST_ONE_IN };
+            lookups_are_right(shared, keys, &worker.nodes, &worker.digests, stride)
+        }
+        Answer::Path { from, to, length } => {
+            let path = length.map(|length| &scratch.queue[..length]);
+            path.is_none_or(|path| path_is_sound(graph, from, to, path))
+                && (!in_full || path_is_shortest(graph, from, to, length, scratch))
+        }
+        Answer::Tree { root, reached } => {
+            tree_is_sound(graph, root, reached, scratch, ordinal)
+                && (!in_full || tree_is_valid(graph, root, scratch))
+        }
+        Answer::Distances => {
+            let lanes = if in_full { 0..LANES } else { one_lane(ordinal) };
+            lanes.into_iter().all(|lane| {
+                distance_is_right(graph, worker.pairs[lane], worker.distances[lane], scratch)
+            })
+        }
+    };
+    Verdict { checked: 1, violations: u32::from(!is_right) }
+}
+
+fn one_lane(ordinal: u64) -> std::ops::Range<usize> {
+    let lane = (ordinal % LANES as u64) as usize;
+    lane..lane + 1
+}
+
+/// Misses are misses and hits the key's own node; the record's words are what they were made of.
+fn lookups_are_right(
+    shared: &Shared,
+    keys: &[u64],
+    nodes: &[u32],
+    digests: &[u64],
+    stride: usize,
+) -> bool {
+    let count = u64::from(shared.parameters.nodes);
+    let expected = |key| {
+        let number = shared.keys.number(key);
+        if number < count { number as u32 } else { MISSING }
+    };
+    let is_digest_right = |place: usize| {
+        let node = nodes[place];
+        let right = shared.graph.inner.get(node as usize).map_or(0, |&inner| {
+            Record::new(shared.keys, node, shared.graph.degree(inner)).digest()
+        });
+        digests[place] == right
+    };
+    keys.iter().zip(nodes).all(|(&key, &node)| node == expected(key))
+        && (0..keys.len()).step_by(stride).all(is_digest_right)
+}
+
+/// The path leads from end to end over edges that exist.
+fn path_is_sound(graph: &Graph, from: u32, to: u32, path: &[u32]) -> bool {
+    path.first() == Some(&from)
+        && path.last() == Some(&to)
+        && path.windows(2).all(|step| graph.has_edge(step[0], step[1]))
+}
+
+/// Its length is what a one-sided search, which shares no code with the path search, finds.
+fn path_is_shortest(
+    graph: &Graph,
+    from: u32,
+    to: u32,
+    length: Option<usize>,
+    scratch: &mut Scratch,
+) -> bool {
+    let mut distance = [NO_PATH];
+    let mut pause = NoPause;
+    let mut meter = Meter::new(&mut pause);
+    batch::distances(graph, &[(from, to)], &mut distance, scratch, &mut meter);
+    distance[0] == length.map_or(NO_PATH, |length| length as u32 - 1)
+}
+
+fn distance_is_right(
+    graph: &Graph,
+    (from, to): (u32, u32),
+    distance: u32,
+    scratch: &mut Scratch,
+) -> bool {
+    let mut pause = NoPause;
+    let mut meter = Meter::new(&mut pause);
+    let length = paths::shortest_path(graph, from, to, scratch, &mut meter);
+    distance == length.map_or(NO_PATH, |length| length as u32 - 1)
+}
+
+/// As many nodes visited as said, and a sample of them hangs on the root by edges that exist, no
+/// more than one level from their neighbours.
+fn tree_is_sound(
+    graph: &Graph,
+    root: u32,
+    reached: Reached,
+    scratch: &Scratch,
+    ordinal: u64,
+) -> bool {
+    let visited: u64 = scratch.visited.iter().map(|bits| u64::from(bits.count_ones())).sum();
+    if visited != reached.nodes || scratch.parents[root as usize] != root {
+        return false;
+    }
+    (0..SAMPLED_NODES).all(|sample| {
+        let draw = mix(ordinal * SAMPLED_NODES + sample) >> 32;
+        let node = ((draw * graph.connected() as u64) >> 32) as u32;
+        let Some(level) = level_of(graph, root, node, scratch) else {
+            return !is_set(&scratch.visited, node);
+        };
+        graph.row(node).iter().take(SAMPLED_NEIGHBOURS).all(|&neighbour| {
+            level_of(graph, root, neighbour, scratch)
+                .is_some_and(|other| other.abs_diff(level) <= 1)
+        })
+    })
+}
+
+/// Steps from a node up to the root; None where it was not visited or does not get there.
+fn level_of(graph: &Graph, root: u32, node: u32, scratch: &Scratch) -> Option<u32> {
+    let mut node = node;
+    for level in 0..graph.nodes() as u32 {
+        if !is_set(&scratch.visited, node) {
+            return None;
+        }
+        if node == root {
+            return Some(level);
+        }
+        let parent = scratch.parents[node as usize];
+        if !graph.has_edge(node, parent) {
+            return None;
+        }
+        node = parent;
+    }
+    None
+}
+
+/// A level not yet known.
+const UNKNOWN: u64 = u64::MAX;
+
+/// The rules of Graph500 (specification 2.0, section 9): a tree without cycles, of existing edges
+/// between successive levels, that spans the component, and no edge skips a level.
+fn tree_is_valid(graph: &Graph, root: u32, scratch: &mut Scratch) -> bool {
+    let Scratch { visited, parents, queue: walked, lanes: [levels, ..], .. } = scratch;
+    let connected = graph.connected();
+    levels[..connected].fill(UNKNOWN);
+    levels[root as usize] = 0;
+    for node in (0..connected as u32).filter(|&node| is_set(visited, node)) {
+        let mut height = 0;
+        let mut above = node;
+        while levels[above as usize] == UNKNOWN {
+            if height == connected || !is_set(visited, above) {
+                return false;
+            }
+            walked[height] = above;
+            height += 1;
+            let parent = parents[above as usize];
+            if !graph.has_edge(above, parent) {
+                return false;
+            }
+            above = parent;
+        }
+        let base = levels[above as usize];
+        for (step, &below) in (1..).zip(walked[..height].iter().rev()) {
+            levels[below as usize] = base + step;
+        }
+    }
+    (0..connected as u32).all(|node| {
+        let level = levels[node as usize];
+        graph.row(node).iter().all(|&neighbour| {
+            let other = levels[neighbour as usize];
+            level == other || (level != UNKNOWN && other != UNKNOWN && level.abs_diff(other) == 1)
+        })
+    })
+}

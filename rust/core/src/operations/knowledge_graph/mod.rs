@@ -1,0 +1,152 @@
+//! The `knowledge_graph` component: node lookups, shortest paths and searches of a synthetic graph.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use serde::Deserialize;
+use serde_json::json;
+
+use super::{Arrays, Build, BuildError, Component, Operation};
+use generate::{EdgeSource, Grid, NODES_MAX, Rmat};
+use graph::Graph;
+use keys::{Draws, Keys, POOL_KEYS};
+use lookup::Table;
+use scratch::Scratch;
+use worker::Worker;
+
+mod assemble;
+mod batch;
+mod bfs;
+mod bucket;
+mod check;
+mod evaluate;
+mod generate;
+mod graph;
+mod keys;
+mod lookup;
+mod memory;
+mod paths;
+mod scratch;
+mod worker;
+
+/// Op types by their index in `Request::op`.
+const OPS: &[&str] = &["node_lookup", "path_finding", "bfs", "path_batch"];
+const NODE_LOOKUP: u8 = 0;
+const PATH_FINDING: u8 = 1;
+const BFS: u8 = 2;
+const PATH_BATCH: u8 = 3;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Shape {
+    Rmat,
+    Grid,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Parameters {
+    nodes: u32,
+    /// Edges per node of the R-MAT graph; the grid has two.
+    edges_per_node: u32,
+    graph: Shape,
+    /// Keys per lookup operation.
+    lookup_batch: usize,
+}
+
+impl Parameters {
+    fn checked(self) -> Result<Self, BuildError> {
+        let wrong = |key, problem: String| Err(BuildError::Value { key, problem });
+        if !(64..=NODES_MAX).contains(&self.nodes) {
+            return wrong("nodes", format!("{} is not within 64..={NODES_MAX}", self.nodes));
+        }
+        if !(1..=64).contains(&self.edges_per_node) {
+            return wrong("edges_per_node", format!("{} is not in 1..=64", self.edges_per_node));
+        }
+        if !(1..=65_536).contains(&self.lookup_batch) {
+            return wrong("lookup_batch", format!("{} is not in 1..=65536", self.lookup_batch));
+        }
+        Ok(self)
+    }
+
+    /// Edges generated, self-loops included: the bound that memory is planned by.
+    fn edges(&self) -> u64 {
+        match self.graph {
+            Shape::Rmat => u64::from(self.nodes) * u64::from(self.edges_per_node),
+            Shape::Grid => generate::grid_edges(self.nodes),
+        }
+    }
+
+    fn source(&self, seed: u64) -> Box<dyn EdgeSource> {
+        match self.graph {
+            Shape::Rmat => Box::new(Rmat::new(self.nodes, self.edges_per_node, seed)),
+            Shape::Grid => Box::new(Grid::new(self.nodes, seed)),
+        }
+    }
+}
+
+/// What all workers share.
+struct Shared {
+    parameters: Parameters,
+    graph: Graph,
+    table: Table,
+    keys: Keys,
+    pool: Vec<u64>,
+    requests: [u32; 2],
+    graph_build_s: f64,
+}
+
+/// A handle on what is shared; workers hold others.
+struct KnowledgeGraph {
+    shared: Arc<Shared>,
+}
+
+pub fn build(parameters: &str, build: &Build<'_>) -> Result<Arc<dyn Component>, BuildError> {
+    let parameters = serde_json::from_str::<Parameters>(parameters)?.checked()?;
+    let began = Instant::now();
+    let graph = assemble::assemble(&*parameters.source(build.seed), build)?;
+    let graph_build_s = began.elapsed().as_secs_f64();
+    if !(build.progress)("filling the node table", 0.0) {
+        return Err(BuildError::Cancelled);
+    }
+    let keys = Keys::new(build.seed);
+    let table = Table::new(&graph, keys, build.threads);
+    let pool = keys::pool(keys, parameters.nodes, build.seed);
+    let requests = Draws::stream(build.seed);
+    let shared = Shared { parameters, graph, table, keys, pool, requests, graph_build_s };
+    Ok(Arc::new(KnowledgeGraph { shared: Arc::new(shared) }))
+}
+
+impl Component for KnowledgeGraph {
+    fn ops(&self) -> &'static [&'static str] {
+        OPS
+    }
+
+    fn operation(&self) -> Box<dyn Operation> {
+        Box::new(Worker::new(Arc::clone(&self.shared)))
+    }
+
+    fn resident_bytes(&self, workers: usize) -> u64 {
+        let parameters = &self.shared.parameters;
+        let nodes = u64::from(parameters.nodes);
+        let graph = 4 * (nodes + 1) + 8 * parameters.edges() + 12 * nodes;
+        let shared = graph + Table::bytes(nodes) + 8 * POOL_KEYS as u64;
+        let answers = 12 * parameters.lookup_batch as u64;
+        shared + workers as u64 * (Scratch::bytes(nodes) + answers)
+    }
+
+    fn describe(&self) -> serde_json::Value {
+        let Shared { parameters, graph, graph_build_s, .. } = &*self.shared;
+        json!({
+            "nodes": parameters.nodes,
+            "nodes_connected": graph.connected(),
+            "edges": graph.edges(),
+            "degree_max": graph.degree(0),
+            "graph_build_s": graph_build_s,
+        })
+    }
+
+    fn evaluate(&self, op: &str, inputs: &Arrays) -> Result<Arrays, BuildError> {
+        evaluate::evaluate(&self.shared, op, inputs)
+    }
+}
