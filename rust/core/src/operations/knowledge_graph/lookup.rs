@@ -134,9 +134,4 @@ impl Table {
     pub fn bytes(nodes: u64) -> u64 {
         4 * slot_count(nodes) + 64 * nodes
     }
-
-    #[cfg(test)]
-    pub fn record_mut(&mut self, node: u32) -> &mut Record {
-        &mut self.records[node as usize]
-    }
 }
