@@ -86,6 +86,18 @@ class Workload:
     ) -> Workload: ...
 
 @final
+class SimulatedWorkload:
+    def __new__(
+        cls,
+        *,
+        rate: float,
+        service_ns: float,
+        service: str = "exponential",
+        process: str = "poisson",
+        in_flight_bound: int = 11_024,
+    ) -> SimulatedWorkload: ...
+
+@final
 class Reading:
     @property
     def response(self) -> Histogram: ...
@@ -119,7 +131,17 @@ class Engine:
         pacer_cpu: int | None = None,
         pacing: str = "hybrid",
     ) -> Engine: ...
+    @staticmethod
+    def simulated(
+        workloads: list[SimulatedWorkload],
+        *,
+        seed: int,
+        servers: int,
+        freezes: list[tuple[float, float]] = ...,
+        drift_per_hour: float = 0.0,
+    ) -> Engine: ...
     def now(self) -> int: ...
+    def wait(self, duration_s: float) -> None: ...
     def set_rates(self, rates: list[float]) -> None: ...
     def begin_open(self, points: list[tuple[float, float]]) -> tuple[int, int]: ...
     def begin_closed(self, in_flight: list[int]) -> tuple[int, int]: ...

@@ -10,3 +10,4 @@ pub mod hlog;
 pub mod operations;
 pub mod random;
 pub mod ring;
+pub mod simulate;

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
-use swarmbench_core::arrivals::Process;
+use swarmbench_core::arrivals::{self, Process};
 use swarmbench_core::clock::Pacing;
 use swarmbench_core::engine::{
     self, Counters, EngineError, EngineSettings, Overload, WorkloadSettings,
 };
+use swarmbench_core::simulate::{self, Service};
 
 use crate::component::Component;
 use crate::histogram::Histogram;
@@ -125,6 +126,43 @@ impl Workload {
     }
 }
 
+/// One workload of a simulated system.
+#[pyclass(frozen, module = "swarmbench._native")]
+pub struct SimulatedWorkload {
+    inner: simulate::SimulatedWorkload,
+}
+
+#[pymethods]
+impl SimulatedWorkload {
+    /// `rate` is operations per second at multiplier 1; `service` is "constant" or "exponential"
+    /// with a mean of `service_ns`; `in_flight_bound` operations are admitted at once at most.
+    #[new]
+    #[pyo3(signature = (
+        *, rate, service_ns, service = "exponential", process = "poisson",
+        in_flight_bound = 11_024
+    ))]
+    fn new(
+        rate: f64,
+        service_ns: f64,
+        service: &str,
+        process: &str,
+        in_flight_bound: usize,
+    ) -> PyResult<Self> {
+        let service = match service {
+            "constant" => Service::Constant { ns: service_ns },
+            "exponential" => Service::Exponential { mean_ns: service_ns },
+            other => {
+                return Err(PyValueError::new_err(format!(
+                    "service `{other}`: choose constant or exponential"
+                )));
+            }
+        };
+        let process = process_from(process, 1.0, 1.0, 1.0, Vec::new())?;
+        let source = arrivals::Workload { process, weights: vec![1.0] };
+        Ok(Self { inner: simulate::SimulatedWorkload { source, rate, service, in_flight_bound } })
+    }
+}
+
 /// Everything recorded of one op type in one stretch.
 #[pyclass(frozen, module = "swarmbench._native")]
 pub struct Reading {
@@ -235,9 +273,36 @@ impl Engine {
         Ok(Self { inner })
     }
 
+    /// A simulated system under a virtual clock, steered like a machine: `servers` share the
+    /// workloads' queues; `freezes` are (begin, end) in seconds without progress;
+    /// `drift_per_hour` is the growth of all service times.
+    #[staticmethod]
+    #[pyo3(signature = (workloads, *, seed, servers, freezes = Vec::new(), drift_per_hour = 0.0))]
+    fn simulated(
+        workloads: Vec<PyRef<'_, SimulatedWorkload>>,
+        seed: u64,
+        servers: usize,
+        freezes: Vec<(f64, f64)>,
+        drift_per_hour: f64,
+    ) -> PyResult<Self> {
+        if servers == 0 || workloads.is_empty() {
+            return Err(PyValueError::new_err("at least one server and one workload"));
+        }
+        let workloads = workloads.iter().map(|workload| workload.inner.clone()).collect();
+        let in_ns = |(begin, end): (f64, f64)| ((begin * 1e9) as u64, (end * 1e9) as u64);
+        let freezes = freezes.into_iter().map(in_ns).collect();
+        let simulated = simulate::Simulated { seed, servers, workloads, freezes, drift_per_hour };
+        Ok(Self { inner: simulated.engine() })
+    }
+
     /// Nanoseconds since the engine's clock was made.
     fn now(&self) -> u64 {
-        self.inner.now()
+        self.inner.system().now()
+    }
+
+    /// Lets `duration_s` pass, on a machine or in virtual time.
+    fn wait(&self, py: Python<'_>, duration_s: f64) {
+        py.detach(|| self.inner.system().wait((duration_s.max(0.0) * 1e9) as u64));
     }
 
     /// Sets operations per second at multiplier 1, one per workload, from the next stretch on.
@@ -310,32 +375,31 @@ impl Engine {
 
     /// Index of a workload whose overload policy asked for the end of the run.
     fn aborted(&self) -> Option<usize> {
-        self.inner.aborted()
+        self.inner.system().aborted()
     }
 
     /// "tsc" or "clock_gettime".
     fn clock_source(&self) -> &'static str {
-        self.inner.clock().source()
+        self.inner.system().clock_source()
     }
 
     /// Anchors the clock anew and returns the largest correction so far, in ns.
     fn anchor(&self) -> u64 {
-        self.inner.clock().anchor();
-        self.inner.clock().drift_ns()
+        self.inner.system().anchor()
     }
 
     /// Length of the pacer's last, spun stretch before an intended start, as learned, in ns.
     fn spin_margin_ns(&self) -> u64 {
-        self.inner.clock().margin_ns()
+        self.inner.system().spin_margin_ns()
     }
 
     /// Gaps between the pacer's successive readings of the clock while it spun, since the start.
     fn gaps(&self) -> Histogram {
-        self.inner.clock().gaps.snapshot().into()
+        self.inner.system().gaps().into()
     }
 
     /// Ends all threads; returns the digest of the schedule that was issued.
     fn stop(&self, py: Python<'_>) -> u64 {
-        py.detach(|| self.inner.stop())
+        py.detach(|| self.inner.system().stop())
     }
 }

@@ -18,7 +18,7 @@ mod _native {
     #[pymodule_export]
     use super::component::component_names;
     #[pymodule_export]
-    use super::engine::{Engine, IntervalReading, Reading, Workload};
+    use super::engine::{Engine, IntervalReading, Reading, SimulatedWorkload, Workload};
     #[pymodule_export]
     use super::histogram::Histogram;
     #[pymodule_export]

@@ -12,6 +12,7 @@ mod rate;
 
 pub use lanes::{Arrival, Mix, Timetable, Workload};
 pub use process::Process;
+pub(crate) use process::exponential;
 pub use rate::{FOREVER, RateFunction, Segment};
 
 /// Operational time in units of 2^-40 arrivals; 88 integer bits outlast any run.

@@ -1,16 +1,14 @@
 //! Reading the engine: sums over all threads' recorders, at any moment and without stopping them.
 
-use std::sync::atomic::Ordering;
-
 use crate::histogram::Histogram;
 
-use super::{Counters, Engine, EngineError, IntervalReading, LIVE_PHASES, Reading, lock, pool};
+use super::{Counters, Engine, EngineError, IntervalReading, LIVE_PHASES, Reading, lock};
 
 impl Engine {
     pub(super) fn totals(&self, phase: u32) -> Vec<Vec<Reading>> {
         let total = |workload: usize, op: usize| {
             let mut sum = Reading::default();
-            for recorder in &self.recorders {
+            for recorder in self.system.recorders() {
                 sum.merge(&recorder.series(phase, workload as u16, op as u8).read());
             }
             sum
@@ -21,7 +19,7 @@ impl Engine {
 
     pub(super) fn workload_totals(&self, phase: u32, workload: usize) -> (Counters, Histogram) {
         let (mut counters, mut response) = (Counters::default(), Histogram::default());
-        for recorder in &self.recorders {
+        for recorder in self.system.recorders() {
             for op in 0..self.op_counts[workload] {
                 let series = recorder.series(phase, workload as u16, op as u8);
                 counters.merge(&series.read_counters());
@@ -60,12 +58,12 @@ impl Engine {
         let mut intervals = Vec::with_capacity(self.op_counts.len());
         for (workload, last) in steering.last_interval.iter_mut().enumerate() {
             let (counters, response) = self.workload_totals(phase, workload);
-            let station = &self.pool.stations[workload];
+            let occupancy = self.system.occupancy(workload);
             intervals.push(IntervalReading {
                 counters: counters.since(&last.0),
                 response: response.subtract(&last.1)?,
-                queue_depth: station.queue_depth(),
-                in_flight: station.in_flight(),
+                queue_depth: occupancy.queue_depth,
+                in_flight: occupancy.in_flight,
             });
             *last = (counters, response);
         }
@@ -75,10 +73,10 @@ impl Engine {
     /// (Greatest queue depth, greatest number in flight) of each workload since the last begin.
     #[must_use]
     pub fn maxima(&self) -> Vec<(u64, u64)> {
-        let of = |station: &pool::Station| {
-            let depth = station.queue_max.load(Ordering::Relaxed);
-            (depth, station.in_flight_max.load(Ordering::Relaxed))
+        let of = |workload| {
+            let occupancy = self.system.occupancy(workload);
+            (occupancy.queue_depth_max, occupancy.in_flight_max)
         };
-        self.pool.stations.iter().map(of).collect()
+        (0..self.op_counts.len()).map(of).collect()
     }
 }

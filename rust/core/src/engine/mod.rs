@@ -5,31 +5,32 @@
 //! phase of their intended start, whenever they end.
 
 mod figures;
+mod machine;
 mod pacer;
 mod pool;
 mod recorder;
 mod settings;
+mod system;
 mod worker;
 
-use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
+use std::sync::{Mutex, PoisonError};
 
-use crate::arrivals::{FOREVER, Mix, Segment, Timetable, Workload};
-use crate::clock::{Clock, RealClock, bind_this_thread, sharpen_this_thread};
+use crate::arrivals::{FOREVER, Segment};
 use crate::histogram::Histogram;
 
+pub use machine::Machine;
 pub use pacer::{Control, Executor, serve};
 pub use pool::{Overload, Pool, PoolExecutor, StationSettings};
 pub use recorder::{Counters, LIVE_PHASES, Moments, Reading, Recorder, Series};
 pub use settings::{EngineError, EngineSettings, IntervalReading, WorkloadSettings};
+pub use system::{Occupancy, System};
 pub use worker::Worker;
 
 /// A live change takes effect this long after the command: far enough ahead that the pacer has
 /// taken it in, near enough to be called at once.
 const LEAD_NS: u64 = 500_000;
 /// Steps in which `settle` looks whether everything has ended.
-const SETTLE_STEP: std::time::Duration = std::time::Duration::from_micros(500);
+const SETTLE_STEP_NS: u64 = 500_000;
 
 /// State of the control thread.
 struct Steering {
@@ -38,22 +39,16 @@ struct Steering {
     /// Stretches begun since everything was last known to have ended.
     unsettled: u32,
     rates: Vec<f64>,
-    multiplier: f64,
     /// Readings at the begin of the live phases, by slot, workload and op.
     bases: Vec<Vec<Vec<Reading>>>,
     last_interval: Vec<(Counters, Histogram)>,
     log: Vec<(u16, Segment)>,
 }
 
-/// Pacer, pool and recorders of one run.
+/// A system and the state of steering it.
 pub struct Engine {
-    pool: Arc<Pool>,
-    clock: Arc<RealClock>,
-    control: Arc<Control>,
-    recorders: Vec<Arc<Recorder>>,
+    system: Box<dyn System>,
     op_counts: Vec<usize>,
-    schedule: Arc<Mutex<Timetable>>,
-    threads: Mutex<Vec<JoinHandle<()>>>,
     steering: Mutex<Steering>,
 }
 
@@ -62,7 +57,7 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 }
 
 impl Engine {
-    /// Starts the threads; nothing is asked for until a stretch begins.
+    /// Starts the threads of a machine.
     ///
     /// # Errors
     /// A thread could not be started.
@@ -70,95 +65,34 @@ impl Engine {
         settings: &EngineSettings,
         workloads: Vec<WorkloadSettings>,
     ) -> Result<Self, EngineError> {
-        let clock = Arc::new(RealClock::new(settings.pacing));
-        let op_counts: Vec<usize> = workloads.iter().map(|one| one.component.ops().len()).collect();
+        let op_counts = workloads.iter().map(|one| one.component.ops().len()).collect();
         let rates = workloads.iter().map(|workload| workload.rate).collect();
-        let sources: Vec<Workload> = workloads
-            .iter()
-            .map(|one| Workload { process: one.process.clone(), weights: one.weights.clone() })
-            .collect();
-        let timetable = Timetable::new(settings.seed, &sources);
-        let stations = workloads
-            .into_iter()
-            .enumerate()
-            .map(|(index, workload)| StationSettings {
-                mix: Mix::new(settings.seed, index as u16, &workload.weights),
-                component: workload.component,
-                max_in_flight: workload.max_in_flight,
-                queue: workload.queue,
-                overload: workload.overload,
-                planted_delay: workload.planted_delay,
-            })
-            .collect();
-        // The last recorder but one is the pacer's, the last the control thread's.
-        let recorders: Vec<Arc<Recorder>> =
-            (0..settings.workers + 2).map(|_| Arc::new(Recorder::new(&op_counts))).collect();
+        let machine = Machine::start(settings, workloads)?;
+        Ok(Self::new(Box::new(machine), op_counts, rates))
+    }
+
+    /// Steers `system`; `op_counts` are op types and `rates` operations per second at multiplier
+    /// 1, per workload.
+    #[must_use]
+    pub fn new(system: Box<dyn System>, op_counts: Vec<usize>, rates: Vec<f64>) -> Self {
         let empty: Vec<Vec<Reading>> =
             op_counts.iter().map(|ops| vec![Reading::default(); *ops]).collect();
-        let engine = Self {
-            pool: Arc::new(Pool::new(stations, Arc::clone(&clock))),
-            clock,
-            control: Arc::new(Control::default()),
-            recorders,
-            schedule: Arc::new(Mutex::new(timetable)),
-            threads: Mutex::new(Vec::new()),
-            steering: Mutex::new(Steering {
-                phase: 0,
-                epoch: 0,
-                unsettled: 0,
-                rates,
-                multiplier: 0.0,
-                bases: vec![empty; LIVE_PHASES],
-                last_interval: vec![(Counters::default(), Histogram::default()); op_counts.len()],
-                log: Vec::new(),
-            }),
-            op_counts,
+        let steering = Steering {
+            phase: 0,
+            epoch: 0,
+            unsettled: 0,
+            rates,
+            bases: vec![empty; LIVE_PHASES],
+            last_interval: vec![(Counters::default(), Histogram::default()); op_counts.len()],
+            log: Vec::new(),
         };
-        engine.spawn_threads(settings)?;
-        Ok(engine)
+        Self { system, op_counts, steering: Mutex::new(steering) }
     }
 
-    fn spawn_threads(&self, settings: &EngineSettings) -> Result<(), EngineError> {
-        let failed = |error: std::io::Error| EngineError::Thread(error.to_string());
-        let mut threads = lock(&self.threads);
-        for index in 0..settings.workers {
-            let pool = Arc::clone(&self.pool);
-            let recorder = Arc::clone(&self.recorders[index]);
-            let cpus = settings.worker_cpus.clone();
-            let body = move || {
-                bind_this_thread(&cpus);
-                Worker::new(pool, recorder).work();
-            };
-            let builder = std::thread::Builder::new().name(format!("sb-worker-{index}"));
-            threads.push(builder.spawn(body).map_err(failed)?);
-        }
-        let mut executor = PoolExecutor {
-            pool: Arc::clone(&self.pool),
-            recorder: Arc::clone(&self.recorders[settings.workers]),
-        };
-        let (clock, control) = (Arc::clone(&self.clock), Arc::clone(&self.control));
-        let schedule = Arc::clone(&self.schedule);
-        let cpus: Vec<usize> = settings.pacer_cpu.into_iter().collect();
-        let body = move || {
-            bind_this_thread(&cpus);
-            sharpen_this_thread();
-            // Held for the pacer's whole life; the control thread reads the hash after it ended.
-            serve(&*clock, &mut lock(&schedule), &control, &mut executor, FOREVER);
-        };
-        let builder = std::thread::Builder::new().name("sb-pacer".to_owned());
-        threads.push(builder.spawn(body).map_err(failed)?);
-        Ok(())
-    }
-
-    /// Nanoseconds since the engine's clock was made.
+    /// What is steered.
     #[must_use]
-    pub fn now(&self) -> u64 {
-        self.clock.now()
-    }
-
-    #[must_use]
-    pub fn clock(&self) -> &RealClock {
-        &self.clock
+    pub fn system(&self) -> &dyn System {
+        &*self.system
     }
 
     /// Sets the production rates (operations per second at multiplier 1), from the next stretch on.
@@ -174,7 +108,7 @@ impl Engine {
     pub fn begin_open(&self, points: &[(u64, f64)]) -> Result<(u32, u64), EngineError> {
         let mut steering = lock(&self.steering);
         self.begin(&mut steering)?;
-        let start = self.clock.now() + LEAD_NS;
+        let start = self.system.now() + LEAD_NS;
         let (phase, epoch) = (steering.phase, steering.epoch);
         let mut segments = Vec::new();
         for (index, (offset, multiplier)) in points.iter().enumerate() {
@@ -193,7 +127,6 @@ impl Engine {
                 ));
             }
         }
-        steering.multiplier = points.last().map_or(0.0, |(_, multiplier)| *multiplier);
         self.send(&mut steering, segments);
         Ok((phase, start))
     }
@@ -205,16 +138,15 @@ impl Engine {
     pub fn begin_closed(&self, in_flight: &[usize]) -> Result<(u32, u64), EngineError> {
         let mut steering = lock(&self.steering);
         self.begin(&mut steering)?;
-        let start = self.clock.now();
-        let writer = &self.recorders[self.recorders.len() - 1];
+        let start = self.system.now();
         for (workload, count) in in_flight.iter().enumerate() {
-            self.pool.close_loop(workload as u16, *count, steering.phase, steering.epoch, writer);
+            self.system.close_loop(workload as u16, *count, steering.phase, steering.epoch);
         }
         Ok((steering.phase, start))
     }
 
     fn begin(&self, steering: &mut Steering) -> Result<(), EngineError> {
-        if self.pool.in_flight() == 0 {
+        if self.in_flight() == 0 {
             steering.unsettled = 0;
         }
         if steering.unsettled as usize >= LIVE_PHASES {
@@ -229,22 +161,19 @@ impl Engine {
         for (workload, last) in steering.last_interval.iter_mut().enumerate() {
             *last = self.workload_totals(steering.phase, workload);
         }
-        for station in &self.pool.stations {
-            station.queue_max.store(0, Ordering::Relaxed);
-            station.in_flight_max.store(0, Ordering::Relaxed);
-        }
+        self.system.reset_maxima();
         Ok(())
     }
 
     /// Ends all closed loops; open schedules are replaced by whatever segment comes next.
     fn quiet(&self, steering: &Steering) {
         for workload in 0..steering.rates.len() {
-            self.pool.open_loop(workload as u16);
+            self.system.open_loop(workload as u16);
         }
     }
 
     fn send(&self, steering: &mut Steering, segments: Vec<(u16, Segment)>) {
-        self.control.command(&segments);
+        self.system.command(&segments);
         steering.log.extend(segments);
     }
 
@@ -252,7 +181,7 @@ impl Engine {
     pub fn change(&self, multiplier: f64) -> u64 {
         let mut steering = lock(&self.steering);
         steering.epoch += 1;
-        let at = self.clock.now() + LEAD_NS;
+        let at = self.system.now() + LEAD_NS;
         let (phase, epoch) = (steering.phase, steering.epoch);
         let segments = steering
             .rates
@@ -266,7 +195,6 @@ impl Engine {
                 (workload as u16, segment)
             })
             .collect();
-        steering.multiplier = multiplier;
         self.send(&mut steering, segments);
         at
     }
@@ -281,23 +209,23 @@ impl Engine {
     /// Waits until nothing is under way; after `patience_ns` gives up what is still queued, and
     /// after as long again returns false: an operation hangs.
     pub fn settle(&self, patience_ns: u64) -> bool {
-        let began = self.clock.now();
+        let began = self.system.now();
         // The last segment takes effect LEAD_NS after the command.
-        std::thread::sleep(std::time::Duration::from_nanos(2 * LEAD_NS));
+        self.system.wait(2 * LEAD_NS);
         loop {
-            if self.pool.in_flight() == 0 {
+            if self.in_flight() == 0 {
                 lock(&self.steering).unsettled = 0;
                 return true;
             }
-            let waited = self.clock.now() - began;
+            let waited = self.system.now() - began;
             if waited > patience_ns {
                 let phase = lock(&self.steering).phase;
-                self.pool.abandon_below(phase + 1);
+                self.system.abandon_below(phase + 1);
             }
             if waited > 2 * patience_ns {
                 return false;
             }
-            std::thread::sleep(SETTLE_STEP);
+            self.system.wait(SETTLE_STEP_NS);
         }
     }
 
@@ -307,33 +235,16 @@ impl Engine {
         lock(&self.steering).epoch
     }
 
-    /// The workload whose overload policy asked for the end of the run.
+    /// Operations admitted and not ended, over all workloads.
     #[must_use]
-    pub fn aborted(&self) -> Option<usize> {
-        self.pool.aborted()
+    pub fn in_flight(&self) -> u64 {
+        (0..self.op_counts.len()).map(|index| self.system.occupancy(index).in_flight).sum()
     }
 
     /// Every segment commanded so far: replayed, it gives the same schedule.
     #[must_use]
     pub fn control_log(&self) -> Vec<(u16, Segment)> {
         lock(&self.steering).log.clone()
-    }
-
-    /// Ends all threads and returns the digest of the schedule that was issued.
-    pub fn stop(&self) -> u64 {
-        self.control.stop();
-        self.pool.stop();
-        for thread in lock(&self.threads).drain(..) {
-            // A thread that panicked has been counted where it did; its end is what matters here.
-            drop(thread.join());
-        }
-        lock(&self.schedule).hash()
-    }
-}
-
-impl Drop for Engine {
-    fn drop(&mut self) {
-        self.stop();
     }
 }
 

@@ -1,0 +1,189 @@
+//! The machine as a system: a pacer thread and a pool of worker threads on a real clock.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crate::arrivals::{FOREVER, Mix, Segment, Timetable, Workload};
+use crate::clock::{Clock, RealClock, bind_this_thread, sharpen_this_thread};
+use crate::histogram::Histogram;
+
+use super::lock;
+use super::pacer::{Control, serve};
+use super::pool::{Pool, PoolExecutor, StationSettings};
+use super::recorder::Recorder;
+use super::settings::{EngineError, EngineSettings, WorkloadSettings};
+use super::system::{Occupancy, System};
+use super::worker::Worker;
+
+/// Threads, clock, pool and recorders of one run.
+pub struct Machine {
+    pool: Arc<Pool>,
+    clock: Arc<RealClock>,
+    control: Arc<Control>,
+    /// The workers' first, then the pacer's, then the control thread's.
+    recorders: Vec<Arc<Recorder>>,
+    schedule: Arc<Mutex<Timetable>>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl Machine {
+    /// Starts the threads; nothing is asked for until segments are commanded.
+    ///
+    /// # Errors
+    /// A thread could not be started.
+    pub fn start(
+        settings: &EngineSettings,
+        workloads: Vec<WorkloadSettings>,
+    ) -> Result<Self, EngineError> {
+        let clock = Arc::new(RealClock::new(settings.pacing));
+        let op_counts: Vec<usize> = workloads.iter().map(|one| one.component.ops().len()).collect();
+        let sources: Vec<Workload> = workloads
+            .iter()
+            .map(|one| Workload { process: one.process.clone(), weights: one.weights.clone() })
+            .collect();
+        let timetable = Timetable::new(settings.seed, &sources);
+        let stations = workloads
+            .into_iter()
+            .enumerate()
+            .map(|(index, workload)| StationSettings {
+                mix: Mix::new(settings.seed, index as u16, &workload.weights),
+                component: workload.component,
+                max_in_flight: workload.max_in_flight,
+                queue: workload.queue,
+                overload: workload.overload,
+                planted_delay: workload.planted_delay,
+            })
+            .collect();
+        let machine = Self {
+            pool: Arc::new(Pool::new(stations, Arc::clone(&clock))),
+            clock,
+            control: Arc::new(Control::default()),
+            recorders: (0..settings.workers + 2)
+                .map(|_| Arc::new(Recorder::new(&op_counts)))
+                .collect(),
+            schedule: Arc::new(Mutex::new(timetable)),
+            threads: Mutex::new(Vec::new()),
+        };
+        machine.spawn_threads(settings)?;
+        Ok(machine)
+    }
+
+    fn spawn_threads(&self, settings: &EngineSettings) -> Result<(), EngineError> {
+        let failed = |error: std::io::Error| EngineError::Thread(error.to_string());
+        let mut threads = lock(&self.threads);
+        for index in 0..settings.workers {
+            let pool = Arc::clone(&self.pool);
+            let recorder = Arc::clone(&self.recorders[index]);
+            let cpus = settings.worker_cpus.clone();
+            let body = move || {
+                bind_this_thread(&cpus);
+                Worker::new(pool, recorder).work();
+            };
+            let builder = std::thread::Builder::new().name(format!("sb-worker-{index}"));
+            threads.push(builder.spawn(body).map_err(failed)?);
+        }
+        let mut executor = PoolExecutor {
+            pool: Arc::clone(&self.pool),
+            recorder: Arc::clone(&self.recorders[settings.workers]),
+        };
+        let (clock, control) = (Arc::clone(&self.clock), Arc::clone(&self.control));
+        let schedule = Arc::clone(&self.schedule);
+        let cpus: Vec<usize> = settings.pacer_cpu.into_iter().collect();
+        let body = move || {
+            bind_this_thread(&cpus);
+            sharpen_this_thread();
+            // Held for the pacer's whole life; the control thread reads the hash after it ended.
+            serve(&*clock, &mut lock(&schedule), &control, &mut executor, FOREVER);
+        };
+        let builder = std::thread::Builder::new().name("sb-pacer".to_owned());
+        threads.push(builder.spawn(body).map_err(failed)?);
+        Ok(())
+    }
+}
+
+impl System for Machine {
+    fn now(&self) -> u64 {
+        self.clock.now()
+    }
+
+    fn wait(&self, duration_ns: u64) {
+        std::thread::sleep(Duration::from_nanos(duration_ns));
+    }
+
+    fn command(&self, segments: &[(u16, Segment)]) {
+        self.control.command(segments);
+    }
+
+    fn close_loop(&self, workload: u16, count: usize, phase: u32, epoch: u32) {
+        let writer = &self.recorders[self.recorders.len() - 1];
+        self.pool.close_loop(workload, count, phase, epoch, writer);
+    }
+
+    fn open_loop(&self, workload: u16) {
+        self.pool.open_loop(workload);
+    }
+
+    fn abandon_below(&self, phase: u32) {
+        self.pool.abandon_below(phase);
+    }
+
+    fn occupancy(&self, workload: usize) -> Occupancy {
+        let station = &self.pool.stations[workload];
+        Occupancy {
+            queue_depth: station.queue_depth(),
+            in_flight: station.in_flight(),
+            queue_depth_max: station.queue_max.load(Ordering::Relaxed),
+            in_flight_max: station.in_flight_max.load(Ordering::Relaxed),
+        }
+    }
+
+    fn reset_maxima(&self) {
+        for station in &self.pool.stations {
+            station.queue_max.store(0, Ordering::Relaxed);
+            station.in_flight_max.store(0, Ordering::Relaxed);
+        }
+    }
+
+    fn recorders(&self) -> &[Arc<Recorder>] {
+        &self.recorders
+    }
+
+    fn aborted(&self) -> Option<usize> {
+        self.pool.aborted()
+    }
+
+    fn clock_source(&self) -> &'static str {
+        self.clock.source()
+    }
+
+    fn anchor(&self) -> u64 {
+        self.clock.anchor();
+        self.clock.drift_ns()
+    }
+
+    fn spin_margin_ns(&self) -> u64 {
+        self.clock.margin_ns()
+    }
+
+    fn gaps(&self) -> Histogram {
+        self.clock.gaps.snapshot()
+    }
+
+    fn stop(&self) -> u64 {
+        self.control.stop();
+        self.pool.stop();
+        for thread in lock(&self.threads).drain(..) {
+            // A thread that panicked has been counted where it did; its end is what matters here.
+            drop(thread.join());
+        }
+        lock(&self.schedule).hash()
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
