@@ -42,7 +42,9 @@ LAYERS = (
     {"analysis"},
     {"report"},
     {"experiments", "calibrate", "baselines"},
+    {"run"},
     {"cli", "dashboard", "exporter"},
+    {"__main__"},
 )
 
 #: Lower rows that must stay out of sight all the same: findings come from the record alone.
