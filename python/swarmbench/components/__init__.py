@@ -1,9 +1,12 @@
 """The eight components under test and `null`; `COMPONENTS` is the only list of them."""
 
 from swarmbench.components.base import Component
+from swarmbench.components.consensus import Consensus
 from swarmbench.components.knowledge_graph import KnowledgeGraph
 from swarmbench.components.null import Null
 
-COMPONENTS: dict[str, type[Component]] = {kind.name: kind for kind in (KnowledgeGraph, Null)}
+COMPONENTS: dict[str, type[Component]] = {
+    kind.name: kind for kind in (Consensus, KnowledgeGraph, Null)
+}
 
-__all__ = ["COMPONENTS", "Component", "KnowledgeGraph", "Null"]
+__all__ = ["COMPONENTS", "Component", "Consensus", "KnowledgeGraph", "Null"]

@@ -4,8 +4,8 @@
 //! seed decides (arrivals, op mixes, inputs) is a pure function of (seed, domain, counter), so the
 //! order in which threads ask never matters.
 
-const MULTIPLIERS: [u32; 2] = [0xD251_1F53, 0xCD9E_8D57];
-const WEYL: [u32; 2] = [0x9E37_79B9, 0xBB67_AE85];
+pub(crate) const MULTIPLIERS: [u32; 2] = [0xD251_1F53, 0xCD9E_8D57];
+pub(crate) const WEYL: [u32; 2] = [0x9E37_79B9, 0xBB67_AE85];
 
 /// Philox4x32-10 of one 128-bit counter under one 64-bit key.
 #[inline]

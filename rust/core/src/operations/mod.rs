@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+mod consensus;
 mod knowledge_graph;
 mod null;
 
@@ -136,8 +137,11 @@ pub enum BuildError {
 type Builder = fn(&str, &Build<'_>) -> Result<Arc<dyn Component>, BuildError>;
 
 /// The only list of native components: name and builder (parameters as a JSON object).
-const COMPONENTS: &[(&str, Builder)] =
-    &[("knowledge_graph", knowledge_graph::build), ("null", null::build)];
+const COMPONENTS: &[(&str, Builder)] = &[
+    ("consensus", consensus::build),
+    ("knowledge_graph", knowledge_graph::build),
+    ("null", null::build),
+];
 
 /// Builds the component `name` from `parameters` (a JSON object; unknown keys are errors).
 ///

@@ -1,0 +1,363 @@
+"""Consensus: batches of votes generated, validated, stripped of duplicates, tallied and decided."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal, NamedTuple, Self
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field, model_validator
+
+from swarmbench.components.base import Arrays, Component, Op
+from swarmbench.components.philox import philox, stream_key
+
+#: Streams of randomness, as in `consensus/votes.rs` and `consensus/election.rs`.
+DOMAIN_VOTES = 0x636F_6E73_0000_0001
+DOMAIN_SCORES = 0x636F_6E73_0000_0002
+
+#: Sequence numbers of senders; a flag above is malformed.
+SEQUENCE_MAX = 0x7FFF
+#: Classes of votes, in the order in which a vote with several faults is filed.
+CLASSES = (
+    "tallied",
+    "duplicates",
+    "unauthorised",
+    "unknown_proposal",
+    "unknown_value",
+    "wrong_round",
+    "malformed",
+)
+
+#: The memory plan of `consensus/partition.rs`: cells of a partition, entries of a block.
+_CELLS = 1 << 17
+_BLOCK = 512
+#: Votes that a worker keeps at most (`consensus/worker.rs`), and scores of an election.
+_KEPT = 1 << 20
+_SCORES = 1024
+
+Words = npt.NDArray[np.uint32]
+Mix = Literal["uniform", "zipf", "same", "byzantine", "duplicates"]
+
+
+class Ballot(NamedTuple):
+    """One round of one group: what a valid vote of a batch must name."""
+
+    agent_first: int
+    proposal_first: int
+    round: int
+
+
+class Consensus(Component):
+    """Byzantine quorum decisions over batches of 16-byte votes.
+
+    A proposal has n authorised agents, tolerates f = floor((n - 1) / 3) faulty ones and is decided
+    for a value with at least q = ceil((n + f + 1) / 2) votes (Castro and Liskov, OSDI 1999; here
+    for any n), unless more than f agents were caught equivocating. An agent's first vote is the
+    one with the lowest sequence number (`flags`), among equal ones the lowest value; only it
+    counts, so the answer depends neither on order nor on how a batch is split.
+    """
+
+    name: ClassVar[str] = "consensus"
+    unit: ClassVar[str] = "votes"
+    ops: ClassVar[tuple[Op, ...]] = (
+        Op("decide", "votes", "cache_read_bytes_s", 16.0),
+        Op("tally", "votes", "cache_read_bytes_s", 16.0),
+        Op("generate", "votes", "cache_read_bytes_s", 16.0),
+        Op("elect", "candidates", "cache_read_bytes_s", 4.0),
+    )
+    weights: ClassVar[dict[str, float]] = {"decide": 1.0}
+    production_rate_s: ClassVar[float | None] = 100.0
+    stress_in_flight: ClassVar[int] = 64
+    claim: ClassVar[str] = "73.89 µs, ~49 µs and < 100 µs per decision, 10 M votes/s"
+
+    #: Votes per operation.
+    batch: int = Field(default=100, ge=1, le=1 << 24)
+    #: Authorised agents of a proposal (n).
+    agents: int = Field(default=16, ge=1, le=1 << 20)
+    proposals: int = Field(default=4, ge=1, le=1 << 16)
+    values: int = Field(default=4, ge=1, le=65_535)
+    #: Independent consensus groups that the operations take turns in (the seed's `count`).
+    groups: int = Field(default=1000, ge=1, le=1 << 12)
+    mix: Mix = "uniform"
+    #: Share of (agent, proposal) pairs that prefer the proposal's leading value.
+    agreement: float = Field(default=0.9, ge=0.0, le=1.0)
+    #: Under `byzantine`: share of the agents that equivocate, forge identities, mistake the round.
+    byzantine_share: float = Field(default=0.33, ge=0.0, le=1.0)
+    #: Under `duplicates`: share of the votes that repeat an earlier one.
+    duplicate_share: float = Field(default=0.5, ge=0.0, le=0.99)
+    #: Votes kept in memory for `tally`.
+    stored_votes: int = Field(default=65_536, ge=1, le=1 << 26)
+    #: One operation in so many is recomputed by the oracle; all are checked for consistency.
+    oracle_every: int = Field(default=16, ge=1, le=1 << 16)
+
+    @model_validator(mode="after")
+    def _counts_fit(self) -> Self:
+        if self.proposals * self.values > 1 << 24:
+            raise ValueError(f"proposals * values is above {1 << 24}")
+        return self
+
+    @property
+    def tolerated(self) -> int:
+        """Most faulty agents that a proposal tolerates (f)."""
+        return (self.agents - 1) // 3
+
+    @property
+    def quorum(self) -> int:
+        """Votes that decide (q)."""
+        return -(-(self.agents + self.tolerated + 1) // 2)
+
+    def ballot(self, key: int) -> Ballot:
+        """What the votes of the operation `key` are about; no two keys share all three."""
+        lane, ordinal = key >> 48, key & ((1 << 48) - 1)
+        return Ballot(
+            agent_first=ordinal % self.groups * self.agents,
+            proposal_first=lane * self.proposals,
+            round=ordinal // self.groups & 0xFFFFFFFF,
+        )
+
+    def resident_bytes(self, workers: int) -> int:
+        stride = 1 << (self.agents - 1).bit_length()
+        together = 1
+        while together < self.proposals and stride * together * 2 <= _CELLS:
+            together *= 2
+        partitions = -(-self.proposals // together)
+        cells = (min(together, self.proposals) - 1) * stride + self.agents
+        votes = max(self.batch, self.stored_votes)
+        blocks = votes // _BLOCK + partitions if partitions > 1 else 0
+        box = 4 * (self.proposals * (self.values + 2) + cells)
+        chains = blocks * (8 * _BLOCK + 4) + 12 * partitions
+        oracle = 7 * self.agents + 4 * self.values
+        worker = box + chains + 16 * min(self.batch, _KEPT) + oracle + 4 * _SCORES
+        table = 8 * (self.proposals if self.mix == "zipf" else 1)
+        return 16 * self.stored_votes + table + workers * worker
+
+    def fitted(self, budget_bytes: int, workers: int) -> tuple[Self, list[str]]:
+        """Halves whichever size frees most until the budget holds; never fails, may end at 1."""
+        sizes = ("stored_votes", "batch", "agents", "proposals", "values")
+        fit = self
+        while fit.resident_bytes(workers) > budget_bytes:
+            halved = [
+                fit.model_copy(update={name: getattr(fit, name) // 2})
+                for name in sizes
+                if getattr(fit, name) > 1
+            ]
+            if not halved:
+                break
+            fit = min(halved, key=lambda component: component.resident_bytes(workers))
+        changed = [name for name in sizes if getattr(fit, name) != getattr(self, name)]
+        return fit, [
+            f"consensus.{name}: {getattr(self, name)} -> {getattr(fit, name)}" for name in changed
+        ]
+
+    def inputs(self, op: str, seed: int, key: int) -> Arrays:
+        """Votes (`decide`, `tally`), seed and key (`generate`) or candidates (`elect`)."""
+        keys = {"key": np.array([key], dtype=np.uint64)}
+        if op == "generate":
+            return keys | {"seed": np.array([seed], dtype=np.uint64)}
+        if op == "elect":
+            return self._candidates(seed, key)
+        if op == "tally":
+            return {"key": np.zeros(1, np.uint64)} | self.votes(seed, 0, self.stored_votes)
+        return keys | self.votes(seed, key, self.batch)
+
+    def reference(self, op: str, inputs: Arrays) -> Arrays:
+        if op == "generate":
+            return self.votes(int(inputs["seed"][0]), int(inputs["key"][0]), self.batch)
+        if op == "elect":
+            return _leader(inputs["agent"], inputs["score"])
+        return self._decisions(inputs)
+
+    def votes(self, seed: int, key: int, count: int) -> Arrays:
+        """Votes 0 to `count` of the operation `key`; uint32 but for value and flags (uint16)."""
+        return _Votes(self, key).draw(stream_key(seed, DOMAIN_VOTES), count)
+
+    def _candidates(self, seed: int, key: int) -> Arrays:
+        blocks = np.zeros((-(-self.agents // 4), 4), np.uint32)
+        blocks[:, 0] = np.arange(len(blocks), dtype=np.uint32)
+        blocks[:, 2:] = key & 0xFFFFFFFF, key >> 32
+        scores = philox(blocks, stream_key(seed, DOMAIN_SCORES)).reshape(-1)[: self.agents]
+        first = np.uint32(self.ballot(key).agent_first)
+        return {"agent": first + np.arange(self.agents, dtype=np.uint32), "score": scores}
+
+    def _classified(self, inputs: Arrays) -> tuple[npt.NDArray[np.intp], list[int]]:
+        """Indices of the valid votes, and how many are invalid for each reason."""
+        ballot = self.ballot(int(inputs["key"][0]))
+        agent = inputs["agent"].astype(np.int64) - ballot.agent_first
+        proposal = inputs["proposal"].astype(np.int64) - ballot.proposal_first
+        faults = (
+            (agent < 0) | (agent >= self.agents),
+            (proposal < 0) | (proposal >= self.proposals),
+            inputs["value"] >= self.values,
+            inputs["round"] != ballot.round,
+            inputs["flags"] > SEQUENCE_MAX,
+        )
+        valid = np.ones(len(agent), dtype=bool)
+        invalid = []
+        for fault in faults:
+            invalid.append(int(np.count_nonzero(valid & fault)))
+            valid &= ~fault
+        return np.flatnonzero(valid), invalid
+
+    def _decisions(self, inputs: Arrays) -> Arrays:
+        """Sorts the valid votes by cell, sequence number and value, so that firsts come first."""
+        ballot = self.ballot(int(inputs["key"][0]))
+        valid, invalid = self._classified(inputs)
+        agent = inputs["agent"][valid].astype(np.int64) - ballot.agent_first
+        proposal = inputs["proposal"][valid].astype(np.int64) - ballot.proposal_first
+        value = inputs["value"][valid].astype(np.int64)
+        cell = proposal * self.agents + agent
+        order = np.lexsort((value, inputs["flags"][valid], cell))
+        cell, proposal, value = cell[order], proposal[order], value[order]
+
+        _, first, group = np.unique(cell, return_index=True, return_inverse=True)
+        counters = proposal[first] * self.values + value[first]
+        counts = np.bincount(counters, minlength=self.proposals * self.values)
+        equivocated = np.zeros(len(first), dtype=bool)
+        np.logical_or.at(equivocated, group, value != value[first][group])
+        evidence = np.bincount(proposal[first][equivocated], minlength=self.proposals)
+
+        reached = counts.reshape(self.proposals, self.values) >= self.quorum
+        trusted = evidence <= self.tolerated
+        decision = np.where(reached.any(axis=1) & trusted, reached.argmax(axis=1), -1)
+        classes = [len(first), len(valid) - len(first), *invalid]
+        return {
+            "counts": counts.astype(np.uint32),
+            "evidence": evidence.astype(np.uint32),
+            "decision": decision.astype(np.int32),
+            "classes": np.array(classes, dtype=np.uint64),
+        }
+
+
+def _leader(agent: Words, score: Words) -> Arrays:
+    """The highest score leads; among equal ones the highest id."""
+    best = score.max()
+    leader = agent[score == best].max()
+    return {"leader": np.array([leader], np.uint32), "score": np.array([best], np.uint32)}
+
+
+def _scaled(words: Words, bound: int) -> Words:
+    product = words.astype(np.uint64) * np.uint64(bound)
+    return (product >> np.uint64(32)).astype(np.uint32)
+
+
+def _mixed(words: Words) -> Words:
+    """lowbias32 (Wellons, hash-prospector, 2018)."""
+    words = (words ^ (words >> np.uint32(16))) * np.uint32(0x7FEB352D)
+    words = (words ^ (words >> np.uint32(15))) * np.uint32(0x846CA68B)
+    return words ^ (words >> np.uint32(16))
+
+
+def _per_65536(share: float) -> int:
+    return int(share * 65536.0 + 0.5)
+
+
+class _Votes:
+    """The votes of one operation, in the plainest arrays; see `consensus/votes.rs`."""
+
+    def __init__(self, consensus: Consensus, key: int) -> None:
+        self.consensus = consensus
+        self.ballot = consensus.ballot(key)
+        self.key = np.array([key & 0xFFFFFFFF, key >> 32], dtype=np.uint32)
+        high = _mixed(self.key[1:] + np.uint32(0x9E3779B9))
+        self.salt = _mixed(self.key[:1] ^ high)
+
+    def draw(self, stream: tuple[int, int], count: int) -> Arrays:
+        consensus = self.consensus
+        index = np.arange(count, dtype=np.uint32)
+        counters = np.zeros((count, 4), dtype=np.uint32)
+        counters[:, 0] = self._origins(index) if consensus.mix == "duplicates" else index
+        counters[:, 2:] = self.key
+        words = philox(counters, stream)
+        agent = _scaled(words[:, 0], consensus.agents)
+        if consensus.mix == "zipf":
+            proposal = zipf_ranks(words[:, 1], consensus.proposals)
+        else:
+            proposal = _scaled(words[:, 1], consensus.proposals)
+        same = consensus.mix == "same"
+        value = np.zeros(count, np.uint32) if same else self._preferences(agent, proposal)
+        votes: Arrays = {
+            "agent": agent + np.uint32(self.ballot.agent_first),
+            "proposal": proposal + np.uint32(self.ballot.proposal_first),
+            "value": value.astype(np.uint16),
+            "flags": np.zeros(count, np.uint16),
+            "round": np.full(count, self.ballot.round, np.uint32),
+        }
+        if consensus.mix == "byzantine":
+            self._misbehave(votes, agent, words)
+        return votes
+
+    def _origins(self, index: Words) -> Words:
+        """The draw that each vote sends: its own, or an earlier one where it repeats it."""
+        kept = np.uint64(65536 - _per_65536(self.consensus.duplicate_share))
+        place = index.astype(np.uint64)
+        before = (place * kept + np.uint64(65535)) >> np.uint64(16)
+        after = ((place + np.uint64(1)) * kept + np.uint64(65535)) >> np.uint64(16)
+        chance = _mixed(index ^ self.salt).astype(np.uint64)
+        earlier = (chance * before) >> np.uint64(32)
+        return np.where(after > before, before, earlier).astype(np.uint32)
+
+    def _preferences(self, agent: Words, proposal: Words) -> Words:
+        """What an honest agent votes on a proposal, always the same within one operation."""
+        values = self.consensus.values
+        pair = (agent * np.uint32(0x9E3779B1)) ^ (proposal * np.uint32(0x85EBCA77))
+        chance = _mixed(pair ^ self.salt)
+        leading = _scaled(proposal * np.uint32(0x9E3779B1) + self.salt, values)
+        own = ((chance >> np.uint32(16)) * np.uint32(values)) >> np.uint32(16)
+        agrees = (chance & np.uint32(0xFFFF)) < _per_65536(self.consensus.agreement)
+        return np.where(agrees, leading, own).astype(np.uint32)
+
+    def _misbehave(self, votes: Arrays, agent: Words, words: Words) -> None:
+        """Faulty agents: a third each contradict, forge their identity, mistake the round."""
+        consensus = self.consensus
+        faulty = agent < consensus.agents * _per_65536(consensus.byzantine_share) >> 16
+        kind = (words[:, 3] >> np.uint32(16)) * np.uint32(3) >> np.uint32(16)
+        contradicts = faulty & (kind == 0)
+        other = _scaled(words[:, 2], consensus.values).astype(np.uint16)
+        sequence = (words[:, 3] & np.uint32(SEQUENCE_MAX)).astype(np.uint16)
+        votes["value"][contradicts] = other[contradicts]
+        votes["flags"][contradicts] = sequence[contradicts]
+        votes["agent"][faulty & (kind == 1)] += np.uint32(consensus.agents)
+        votes["round"][faulty & (kind == 2)] += np.uint32(1)
+
+
+def _tenth_roots(x: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """x^0.1 for x >= 1 by ten Newton steps from x^0.125, in IEEE basic operations only."""
+    root = np.sqrt(np.sqrt(np.sqrt(x)))
+    for _ in range(10):
+        squared = root * root
+        fourth = squared * squared
+        ninth = fourth * fourth * root
+        root = root - (ninth * root - x) / (10.0 * ninth)
+    return root
+
+
+def zipf_table(ranks: int) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]:
+    """Thresholds and aliases of Zipf's law with exponent 1.1 (Vose, IEEE TSE 1991)."""
+    rank = np.arange(1, ranks + 1, dtype=np.float64)
+    weights = 1.0 / (rank * _tenth_roots(rank))
+    total = 0.0
+    for weight in weights.tolist():
+        total += weight
+    full = 1 << 32
+    left: list[int] = [int(weight / total * float(ranks << 32)) for weight in weights.tolist()]
+    left[0] += (ranks << 32) - sum(left)
+    threshold, alias = [full - 1] * ranks, list(range(ranks))
+    small = [index for index in range(ranks) if left[index] < full]
+    large = [index for index in range(ranks) if left[index] >= full]
+    while small and large:
+        poor, rich = small.pop(), large[-1]
+        threshold[poor], alias[poor] = left[poor], rich
+        left[rich] -= full - left[poor]
+        if left[rich] < full:
+            small.append(large.pop())
+    return np.array(threshold, np.uint64), np.array(alias, np.uint64)
+
+
+def zipf_ranks(words: Words, ranks: int) -> Words:
+    """The ranks that uniform words draw."""
+    threshold, alias = zipf_table(ranks)
+    product = words.astype(np.uint64) * np.uint64(ranks)
+    column = (product >> np.uint64(32)).astype(np.int64)
+    kept = (product & np.uint64(0xFFFFFFFF)) < threshold[column]
+    answer: npt.NDArray[Any] = np.where(kept, column.astype(np.uint64), alias[column])
+    return answer.astype(np.uint32)

@@ -1,0 +1,235 @@
+//! One worker of the consensus component: its scratch memory, the timed path and the check after.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::ballots::{Ballots, UNDECIDED, decision};
+use super::counters::{Own, Total};
+use super::election::{SCORES, elect, is_leader, score};
+use super::oracle::Oracle;
+use super::parameters::Ballot;
+use super::votes::{Digest, Vote, mixed};
+use super::{Shared, op};
+use crate::operations::{Completion, Operation, Pause, Request, Status, Verdict};
+
+/// Votes drawn and counted at a time: 32 KiB, which stay in the first-level cache.
+const CHUNK: usize = 2048;
+/// Chunks between two pauses: about 100 µs.
+const PAUSE_CHUNKS: usize = 8;
+/// Votes that `generate` keeps at most: 16 MiB, reused.
+const KEPT: usize = 1 << 20;
+/// Kept votes that the oracle draws again after a `generate`.
+const SAMPLES: usize = 4096;
+
+pub struct Worker {
+    shared: Arc<Shared>,
+    pub ballots: Ballots,
+    pub votes: Vec<Vote>,
+    /// What the generator sent: of the batch, or after `generate` of the votes kept.
+    pub sent: Digest,
+    /// The index of the first vote kept by `generate`.
+    kept_first: u32,
+    pub leader: u64,
+    scores: Box<[u32; SCORES]>,
+    oracle: Oracle,
+    last: Option<Request>,
+    own: Arc<Own>,
+}
+
+/// Votes that a worker's buffer holds.
+pub fn buffer(batch: u32) -> usize {
+    (batch as usize).min(KEPT)
+}
+
+impl Worker {
+    pub fn new(shared: Arc<Shared>) -> Self {
+        let parameters = &shared.parameters;
+        let touched = Vote { round: u32::MAX, ..Vote::default() };
+        let mut ballots = Ballots::new(parameters, parameters.batch.max(parameters.stored_votes));
+        ballots.open(Ballot::of(parameters, 0));
+        Self {
+            ballots,
+            votes: vec![touched; buffer(parameters.batch)],
+            sent: Digest::default(),
+            kept_first: 0,
+            leader: 0,
+            scores: Box::new([1; SCORES]),
+            oracle: Oracle::new(parameters.agents, parameters.values),
+            last: None,
+            own: shared.counters.enrol(),
+            shared,
+        }
+    }
+
+    fn decide(&mut self, key: u64, pause: &mut dyn Pause) -> u64 {
+        let shared = &*self.shared;
+        let ballot = Ballot::of(&shared.parameters, key);
+        let aim = shared.source.aim(ballot, key);
+        self.ballots.open(ballot);
+        self.sent = Digest::default();
+        let batch = shared.parameters.batch as usize;
+        for (turn, first) in (0..batch).step_by(CHUNK).enumerate() {
+            let votes = &mut self.votes[..CHUNK.min(batch - first)];
+            self.sent.merge((shared.fill)(&aim, first as u32, votes));
+            self.ballots.receive(votes);
+            if turn % PAUSE_CHUNKS == PAUSE_CHUNKS - 1 {
+                pause.point();
+            }
+        }
+        self.ballots.close(pause);
+        self.count();
+        batch as u64
+    }
+
+    fn tally(&mut self, pause: &mut dyn Pause) -> u64 {
+        let shared = &*self.shared;
+        self.ballots.open(Ballot::of(&shared.parameters, 0));
+        self.sent = shared.stored_digest;
+        for votes in shared.stored.chunks(PAUSE_CHUNKS * CHUNK) {
+            self.ballots.receive(votes);
+            pause.point();
+        }
+        self.ballots.close(pause);
+        self.count();
+        self.shared.stored.len() as u64
+    }
+
+    fn generate(&mut self, key: u64, pause: &mut dyn Pause) -> u64 {
+        let shared = &*self.shared;
+        let aim = shared.source.aim(Ballot::of(&shared.parameters, key), key);
+        let batch = shared.parameters.batch as usize;
+        for first in (0..batch).step_by(KEPT) {
+            self.kept_first = first as u32;
+            self.sent = Digest::default();
+            let kept = KEPT.min(batch - first);
+            let chunks = self.votes[..kept].chunks_mut(PAUSE_CHUNKS * CHUNK);
+            for (turn, votes) in chunks.enumerate() {
+                let from = first + turn * PAUSE_CHUNKS * CHUNK;
+                self.sent.merge((shared.fill)(&aim, from as u32, votes));
+                pause.point();
+            }
+        }
+        batch as u64
+    }
+
+    fn elect(&mut self, key: u64, pause: &mut dyn Pause) -> u64 {
+        let shared = &*self.shared;
+        let ballot = Ballot::of(&shared.parameters, key);
+        let words = [key as u32, (key >> 32) as u32];
+        let stream = shared.score_stream;
+        self.leader = elect(shared.score, stream, words, &ballot, &mut self.scores, pause);
+        self.own.add(Total::Elections, 1);
+        u64::from(ballot.agents)
+    }
+
+    fn count(&self) {
+        let tallies = &self.ballots.tallies;
+        let decided = tallies.decisions.iter().filter(|&&value| value != UNDECIDED).count() as u64;
+        self.own.add(Total::Decisions, decided);
+        self.own.add(Total::Undecided, tallies.decisions.len() as u64 - decided);
+        self.own.add_classes(tallies.classes.as_array());
+        let evidence = tallies.evidence.iter().map(|&agents| u64::from(agents)).sum();
+        self.own.add(Total::Equivocations, evidence);
+    }
+
+    /// Whether the last answer is consistent in itself: nothing lost, doubled or altered between
+    /// sender and tally, every counted vote in exactly one count, and decisions as counts demand.
+    fn consistent(&self) -> bool {
+        let ballots = &self.ballots;
+        let tallies = &ballots.tallies;
+        let classes = tallies.classes;
+        let mut counted = 0;
+        let rows = tallies.counts.chunks_exact(ballots.values()).zip(&tallies.evidence);
+        let decided = rows.zip(&tallies.decisions).all(|((counts, &evidence), &decided)| {
+            let row: u64 = counts.iter().map(|&count| u64::from(count)).sum();
+            counted += row;
+            let agents = u64::from(ballots.ballot.agents);
+            row <= agents
+                && u64::from(evidence) <= row
+                && decided == decision(counts, evidence, ballots.tolerated, ballots.quorum)
+        });
+        decided
+            && self.sent == ballots.received
+            && counted == classes.tallied
+            && classes.tallied + classes.duplicates + classes.invalid() == self.sent.votes
+    }
+
+    /// Whether a proposal, another one for every key, is what the oracle makes of it.
+    fn oracle_agrees(&mut self, request: Request) -> bool {
+        let shared = &*self.shared;
+        let proposal = chance(request.key ^ 1) % shared.parameters.proposals;
+        if request.op == op::TALLY {
+            return self.oracle.agrees(&self.ballots, proposal, shared.stored.iter().copied());
+        }
+        let aim = shared.source.aim(self.ballots.ballot, request.key);
+        let votes = (0..shared.parameters.batch).map(|index| aim.vote(index));
+        self.oracle.agrees(&self.ballots, proposal, votes)
+    }
+
+    /// Whether kept votes, evenly spread, are those of the plain generator.
+    fn samples_agree(&self, request: Request, kept: usize) -> bool {
+        let parameters = &self.shared.parameters;
+        let aim = self.shared.source.aim(Ballot::of(parameters, request.key), request.key);
+        (0..kept)
+            .step_by(kept.div_ceil(SAMPLES))
+            .all(|index| self.votes[index] == aim.vote(self.kept_first + index as u32))
+    }
+
+    fn holds(&mut self, request: Request) -> bool {
+        let chosen = chance(request.key) % self.shared.parameters.oracle_every == 0;
+        self.own.add(Total::OracleChecks, u64::from(chosen));
+        match request.op {
+            op::GENERATE => {
+                let kept = self.sent.votes as usize;
+                Digest::of(&self.votes[..kept]) == self.sent
+                    && (!chosen || self.samples_agree(request, kept))
+            }
+            op::ELECT => {
+                let ballot = Ballot::of(&self.shared.parameters, request.key);
+                let words = [request.key as u32, (request.key >> 32) as u32];
+                let stream = self.shared.score_stream;
+                let agent = (self.leader as u32).wrapping_sub(ballot.agent_first);
+                agent < ballot.agents
+                    && score(stream, words, agent) == (self.leader >> 32) as u32
+                    && (!chosen || is_leader(self.leader, stream, words, &ballot))
+            }
+            _ => self.consistent() && (!chosen || self.oracle_agrees(request)),
+        }
+    }
+}
+
+/// A word that decides, by the key alone, what of an operation is checked.
+fn chance(key: u64) -> u32 {
+    mixed(key as u32 ^ mixed((key >> 32) as u32 ^ 0x6F72_6163))
+}
+
+impl Operation for Worker {
+    fn run(&mut self, request: Request, pause: &mut dyn Pause) -> Completion {
+        let units = match request.op {
+            op::DECIDE => self.decide(request.key, pause),
+            op::TALLY => self.tally(pause),
+            op::GENERATE => self.generate(request.key, pause),
+            op::ELECT => self.elect(request.key, pause),
+            _ => return Completion { status: Status::Error, units: 0 },
+        };
+        self.last = Some(request);
+        Completion { status: Status::Ok, units }
+    }
+
+    fn verify(&mut self) -> Verdict {
+        let Some(request) = self.last.take() else {
+            return Verdict::default();
+        };
+        let began = Instant::now();
+        let holds = self.holds(request);
+        let spent = u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        self.own.add(Total::VerifyNs, spent);
+        Verdict { checked: 1, violations: u32::from(!holds) }
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.shared.counters.retire(&self.own);
+    }
+}
