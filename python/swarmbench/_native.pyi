@@ -158,6 +158,7 @@ class Engine:
     def spin_margin_ns(self) -> int: ...
     def gaps(self) -> Histogram: ...
     def stop(self) -> int: ...
+
 def measure_ceilings(
     *,
     threads: int,
@@ -168,6 +169,7 @@ def measure_ceilings(
     disk_file_bytes: int,
     progress: Callable[[str, float], object] | None = None,
 ) -> str: ...
+
 @final
 class CanaryReading:
     @property

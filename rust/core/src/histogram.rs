@@ -5,8 +5,8 @@ mod counts;
 mod layout;
 
 pub use counts::Counts;
-use layout::{BLOCK, BLOCKS, highest_of, index_of, median_of};
-pub use layout::{BUCKETS, HIGHEST_NS, SIGNIFICANT_DIGITS, lowest_of};
+use layout::{BLOCK, BLOCKS, highest_of, index_of, lowest_of, median_of};
+pub use layout::{BUCKETS, HIGHEST_NS, SIGNIFICANT_DIGITS};
 
 /// Buckets that are stored or left out together; a block has 64 groups, one mask word.
 const GROUP: usize = 16;
@@ -193,6 +193,27 @@ impl Histogram {
             let numbered = counts.iter().enumerate().filter(|(_, count)| **count != 0);
             numbered.map(move |(cell, count)| (first + cell, *count))
         })
+    }
+
+    /// The histogram of `buckets`, whose indices rise; those beyond [`HIGHEST_NS`] saturate.
+    pub fn from_buckets(buckets: impl IntoIterator<Item = (usize, u64)>) -> Self {
+        let mut histogram = Self::default();
+        let mut pending = (0, [0; GROUP]);
+        let highest = index_of(HIGHEST_NS);
+        for (index, count) in buckets {
+            if index > highest {
+                histogram.saturated += count;
+            }
+            let index = index.min(highest);
+            let place = index / GROUP;
+            if place != pending.0 {
+                histogram.push_group(pending.0 / GROUPS, pending.0 % GROUPS, pending.1);
+                pending = (place, [0; GROUP]);
+            }
+            pending.1[index % GROUP] += count;
+        }
+        histogram.push_group(pending.0 / GROUPS, pending.0 % GROUPS, pending.1);
+        histogram
     }
 
     fn clear(&mut self) {

@@ -25,8 +25,7 @@ pub(super) fn index_of(value_ns: u64) -> usize {
 }
 
 /// The smallest value of bucket `index`, in nanoseconds.
-#[must_use]
-pub fn lowest_of(index: usize) -> u64 {
+pub(super) fn lowest_of(index: usize) -> u64 {
     let doubling = doubling_of(index);
     ((index - doubling as usize * BLOCK) as u64) << doubling
 }

@@ -9,7 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use miniz_oxide::deflate::compress_to_vec_zlib;
 use miniz_oxide::inflate::decompress_to_vec_zlib_with_limit;
 
-use crate::histogram::{BUCKETS, Counts, HIGHEST_NS, Histogram, SIGNIFICANT_DIGITS, lowest_of};
+use crate::histogram::{BUCKETS, HIGHEST_NS, Histogram, SIGNIFICANT_DIGITS};
 
 const COOKIE: u32 = 0x1c84_9313;
 const COMPRESSED_COOKIE: u32 = 0x1c84_9314;
@@ -100,25 +100,29 @@ fn payload_of(histogram: &Histogram) -> Vec<u8> {
 }
 
 fn counts_of(payload: &[u8]) -> Result<Histogram, CodecError> {
-    let counts = Counts::new();
     let mut reader = Reader { rest: payload };
-    let (mut index, mut total) = (0usize, 0u64);
-    while !reader.rest.is_empty() {
-        let integer = reader.integer()?;
-        let count = integer.unsigned_abs();
-        if integer < 0 {
-            let run = usize::try_from(count).map_err(|_| CodecError::Overflow)?;
-            index = index.checked_add(run).ok_or(CodecError::Overflow)?;
-            continue;
+    let (mut next, mut total) = (0usize, 0u64);
+    let mut failure = None;
+    let mut bucket = || {
+        while !reader.rest.is_empty() {
+            let integer = reader.integer()?;
+            let length = if integer < 0 { integer.unsigned_abs() } else { 1 };
+            let index = next;
+            next = usize::try_from(length)
+                .ok()
+                .and_then(|length| next.checked_add(length))
+                .ok_or(CodecError::Overflow)?;
+            if integer > 0 {
+                let count = integer.unsigned_abs();
+                total = total.checked_add(count).ok_or(CodecError::Overflow)?;
+                return Ok(Some((index, count)));
+            }
         }
-        total = total.checked_add(count).ok_or(CodecError::Overflow)?;
-        if count > 0 {
-            let value_ns = if index < BUCKETS { lowest_of(index) } else { u64::MAX };
-            counts.record_n(value_ns, count);
-        }
-        index = index.checked_add(1).ok_or(CodecError::Overflow)?;
-    }
-    Ok(counts.snapshot())
+        Ok(None)
+    };
+    let buckets = std::iter::from_fn(|| bucket().map_err(|error| failure = Some(error)).ok()?);
+    let histogram = Histogram::from_buckets(buckets);
+    failure.map_or(Ok(histogram), Err)
 }
 
 /// Zigzag, then 7 bits a byte, lowest first; a ninth byte carries 8.
@@ -174,6 +178,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::histogram::Counts;
 
     fn wrapped(plain: &[u8]) -> String {
         let deflated = compress_to_vec_zlib(plain, DEFLATE_LEVEL);
