@@ -4,9 +4,10 @@ from swarmbench.components.base import Component
 from swarmbench.components.consensus import Consensus
 from swarmbench.components.knowledge_graph import KnowledgeGraph
 from swarmbench.components.null import Null
+from swarmbench.components.streaming import Streaming
 
 COMPONENTS: dict[str, type[Component]] = {
     kind.name: kind for kind in (Consensus, KnowledgeGraph, Null)
 }
 
-__all__ = ["COMPONENTS", "Component", "Consensus", "KnowledgeGraph", "Null"]
+__all__ = ["COMPONENTS", "Component", "Consensus", "KnowledgeGraph", "Null", "Streaming"]

@@ -6,6 +6,7 @@ use std::sync::Arc;
 mod consensus;
 mod knowledge_graph;
 mod null;
+mod streaming;
 
 /// One operation as the schedule asked for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -141,6 +142,7 @@ const COMPONENTS: &[(&str, Builder)] = &[
     ("consensus", consensus::build),
     ("knowledge_graph", knowledge_graph::build),
     ("null", null::build),
+    ("streaming", streaming::build),
 ];
 
 /// Builds the component `name` from `parameters` (a JSON object; unknown keys are errors).

@@ -1,0 +1,164 @@
+"""The `streaming` component: chunks of a stated mix, compressed, decompressed and checked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal, Self
+
+import numpy as np
+from pydantic import Field, field_validator, model_validator
+
+from swarmbench.components import chunks
+from swarmbench.components.base import Arrays, Component, Op, Profile
+from swarmbench.components.chunks import Bytes, Kind
+
+Placement = Literal["memory", "file", "device", "host_device_host", "file_device_file"]
+Blend = tuple[tuple[Kind, float], ...]
+
+#: The named data mixes: (kind, share). None is all zeros.
+MIXES: Mapping[str, Blend] = {
+    "mixed": (
+        ("text", 0.30),
+        ("json", 0.20),
+        ("int32", 0.20),
+        ("float32", 0.15),
+        ("random", 0.10),
+        ("zeros", 0.05),
+    ),
+    "text_binary_random": (("text", 1.0), ("int32", 1.0), ("random", 1.0)),
+    "text": (("text", 1.0),),
+    "json": (("json", 1.0),),
+    "numeric": (("int32", 1.0), ("float32", 1.0)),
+    "random": (("random", 1.0),),
+}
+
+#: Numbers of `Codec` in a frame's header.
+STORED, LZ4, ZSTD, PACK = range(4)
+_CODERS_BYTES = 2 << 20
+_POOL_CHUNKS_MIN = 6
+
+
+class Streaming(Component):
+    """One op is one chunk: source, transform, compress, transfer, decompress, verify.
+
+    `auto` packs numeric chunks with the native codec, compresses others with LZ4 and lets
+    incompressible ones pass; `lz4` and `zstd` use those for all that is compressible; `pack` draws
+    numeric chunks only. `compress` and `decompress` are the halves of `auto`, for benchmarks, and
+    no part of the production mix, in which the four pipelines weigh the same.
+    """
+
+    name: ClassVar[str] = "streaming"
+    unit: ClassVar[str] = "bytes"
+    ops: ClassVar[tuple[Op, ...]] = tuple(
+        Op(name, "bytes", "copy_bytes_s", 1.0)
+        for name in ("auto", "lz4", "zstd", "pack", "compress", "decompress")
+    )
+    weights: ClassVar[Mapping[str, float]] = {"auto": 1.0, "lz4": 1.0, "zstd": 1.0, "pack": 1.0}
+    production_rate_s: ClassVar[float | None] = None
+    capacity_share: ClassVar[float] = 0.05
+    #: Four per worker on four cores: a chunk takes 0.1 to 4 ms, so no worker waits for the next
+    #: one, and what queues is a few chunks' time and no memory (the buffers are the workers').
+    stress_in_flight: ClassVar[int] = 16
+    claim: ClassVar[str] = "10 GB/s with compression"
+
+    chunk_bytes: int = Field(default=1 << 20, ge=4096, le=1 << 26, multiple_of=4096)
+    #: Coded each on its own; a worker can serve others between two.
+    block_bytes: int = Field(default=1 << 16, ge=4096, le=1 << 24)
+    #: Chunks kept and streamed in turn.
+    pool_chunks: int = Field(default=64, ge=1, le=1 << 16)
+    #: A name of `MIXES` or (kind, share) pairs.
+    blend: Blend = MIXES["mixed"]
+    zstd_level: int = Field(default=1, ge=-50, le=19)
+    #: Most chunks between the source and their release in order.
+    queue_depth: int = Field(default=1024, ge=1, le=1 << 20)
+    placement: Placement = "memory"
+    #: Where the placement `file` puts its nameless files.
+    directory: str = "."
+    write_budget_bytes: int = Field(default=8 << 30, ge=0, lt=1 << 63)
+
+    @field_validator("blend", mode="before")
+    @classmethod
+    def _named_mix(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            if value not in MIXES:
+                raise ValueError(f"there is no mix `{value}`; choose one of {', '.join(MIXES)}")
+            return MIXES[value]
+        return tuple(value.items()) if isinstance(value, Mapping) else value
+
+    @model_validator(mode="after")
+    def _never_all_zero(self) -> Self:
+        if any(not 0.0 <= share < float("inf") for _, share in self.blend):
+            raise ValueError("blend: shares must be finite and not negative")
+        if not any(share > 0.0 for kind, share in self.blend if kind != "zeros"):
+            raise ValueError("blend: must hold something else than zeros")
+        return self
+
+    @classmethod
+    def for_profile(cls, profile: Profile, **parameters: Any) -> Self:
+        """64 MiB of chunks in the quick profile, else 160 MiB: cold on caches up to 40 MiB."""
+        return cls(**{"pool_chunks": 64 if profile == "quick" else 160, **parameters})
+
+    def resident_bytes(self, workers: int) -> int:
+        """Upper bound: the pool twice (chunks and frames), three buffers and coders a worker."""
+        return 2 * self.pool_chunks * self.chunk_bytes + workers * self._worker_bytes()
+
+    def _worker_bytes(self) -> int:
+        return 3 * self.chunk_bytes + 2 * self.block_bytes + _CODERS_BYTES
+
+    def fitted(self, budget_bytes: int, workers: int) -> tuple[Self, list[str]]:
+        """Keeps the chunk's size and shortens the pool, to `_POOL_CHUNKS_MIN` chunks at least."""
+        left = budget_bytes - workers * self._worker_bytes()
+        pool_chunks = min(self.pool_chunks, max(_POOL_CHUNKS_MIN, left // (2 * self.chunk_bytes)))
+        if pool_chunks >= self.pool_chunks:
+            return self, []
+        line = f"streaming.pool_chunks: {self.pool_chunks} -> {pool_chunks}"
+        return self.model_copy(update={"pool_chunks": pool_chunks}), [line]
+
+    def kinds(self) -> list[Kind]:
+        """The kind of every chunk of the pool, in the stated shares over any stretch of it."""
+        shares = [(kind, share) for kind, share in self.blend if share > 0.0]
+        total, below, limits = 0.0, 0.0, []
+        for _, share in self.blend:
+            total += share
+        for _, share in shares:
+            below += share
+            limits.append(int(below / total * 4294967296.0))
+        places = [index * 0x9E3779B9 & 0xFFFFFFFF for index in range(self.pool_chunks)]
+        last = len(shares) - 1
+        return [
+            shares[next((i for i, limit in enumerate(limits) if place < limit), last)][0]
+            for place in places
+        ]
+
+    def pool_index(self, op: str, key: int) -> int:
+        """Which chunk of the pool the operation `key` streams."""
+        step = (key & ((1 << 48) - 1)) + (key >> 48) * 7
+        kinds = self.kinds()
+        if op == "pack":
+            numeric = [i for i, kind in enumerate(kinds) if kind in ("int32", "float32")]
+            if numeric:
+                return numeric[step % len(numeric)]
+        return step % self.pool_chunks
+
+    def inputs(self, op: str, seed: int, key: int) -> Arrays:
+        """`chunk`: u8, `chunk_bytes` long."""
+        index = self.pool_index(op, key)
+        return {"chunk": chunks.generate(self.kinds()[index], seed, index, self.chunk_bytes)}
+
+    def reference(self, op: str, inputs: Arrays) -> Arrays:
+        """`chunk` as it must come out and its `checksum` (u64); `pack` also the blocks' `encoded`
+        bytes (u8), `compress` the number of the `codec` chosen (u8)."""
+        chunk: Bytes = inputs["chunk"]
+        blocks = [
+            chunk[at : at + self.block_bytes] for at in range(0, len(chunk), self.block_bytes)
+        ]
+        answers: Arrays = {
+            "chunk": chunk.copy(),
+            "checksum": np.array([chunks.folded_checksum(blocks)], dtype=np.uint64),
+        }
+        if op == "pack":
+            answers["encoded"] = np.concatenate([chunks.pack(block) for block in blocks])
+        if op == "compress":
+            codec = {"numeric": PACK, "incompressible": STORED, "other": LZ4}
+            answers["codec"] = np.array([codec[chunks.survey(chunk)]], dtype=np.uint8)
+        return answers

@@ -1,0 +1,380 @@
+//! The `streaming` component: chunks of a stated mix, compressed, moved, decompressed and checked.
+//!
+//! Work per chunk of n bytes in memory: n read at the source, n / ratio written and read back, n
+//! written at the end; so no chunk is faster than a copy, and the codec bounds most of them.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
+
+use serde::Deserialize;
+
+use super::{Arrays, Build, BuildError, Component, NoPause, Operation};
+
+mod answers;
+mod checksum;
+mod file;
+mod frame;
+mod pack;
+mod shuffle;
+mod sink;
+mod source;
+mod survey;
+mod worker;
+
+use file::{PageBuffer, Scratch, WriteBudget};
+use frame::{Choice, Coder};
+use sink::Sink;
+use source::Source;
+use worker::{Totals, Worker};
+
+/// Content of a chunk; the numbers key the random streams.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[repr(u64)]
+pub enum Kind {
+    Text = 0,
+    Json = 1,
+    Int32 = 2,
+    Float32 = 3,
+    Random = 4,
+    Zeros = 5,
+}
+
+const KINDS: &[(&str, Kind)] = &[
+    ("text", Kind::Text),
+    ("json", Kind::Json),
+    ("int32", Kind::Int32),
+    ("float32", Kind::Float32),
+    ("random", Kind::Random),
+    ("zeros", Kind::Zeros),
+];
+
+/// What an op type does with its chunk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Role {
+    Pipeline(Choice),
+    /// Compression alone, the frame checked after the clock was read.
+    Compress,
+    /// Decompression and checksum alone, of a frame made while building.
+    Decompress,
+}
+
+impl Role {
+    fn choice(self) -> Choice {
+        match self {
+            Self::Pipeline(choice) => choice,
+            Self::Compress | Self::Decompress => Choice::Auto,
+        }
+    }
+}
+
+/// The only list of op types.
+const OPS: &[(&str, Role)] = &[
+    ("auto", Role::Pipeline(Choice::Auto)),
+    ("lz4", Role::Pipeline(Choice::Lz4)),
+    ("zstd", Role::Pipeline(Choice::Zstd)),
+    ("pack", Role::Pipeline(Choice::Pack)),
+    ("compress", Role::Compress),
+    ("decompress", Role::Decompress),
+];
+const OP_NAMES: &[&str] = &["auto", "lz4", "zstd", "pack", "compress", "decompress"];
+
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Parameters {
+    chunk_bytes: usize,
+    block_bytes: usize,
+    pool_chunks: usize,
+    /// (kind, share), the shares in any unit.
+    blend: Vec<(Kind, f64)>,
+    zstd_level: i32,
+    queue_depth: usize,
+    placement: String,
+    directory: String,
+    write_budget_bytes: u64,
+}
+
+/// The placement `file`: what it reads from, where workers write, how much they may.
+struct Files {
+    directory: PathBuf,
+    source: Scratch,
+    budget: WriteBudget,
+}
+
+/// Everything that the workers share.
+struct Shared {
+    parameters: Parameters,
+    kinds: Vec<Kind>,
+    /// Indices of the numeric chunks, of all where there is none.
+    numeric: Vec<usize>,
+    pool: Vec<u8>,
+    frames: Vec<Vec<u8>>,
+    sink: Sink,
+    totals: Totals,
+    files: Option<Files>,
+}
+
+struct Streaming(Arc<Shared>);
+
+pub fn build(parameters: &str, context: &Build<'_>) -> Result<Arc<dyn Component>, BuildError> {
+    let parameters: Parameters = serde_json::from_str(parameters)?;
+    parameters.check()?;
+    Ok(Arc::new(Streaming(Arc::new(Shared::build(parameters, context)?))))
+}
+
+/// Generates the pool and its frames, on as many threads as building may use.
+fn fill_pool(
+    parameters: &Parameters,
+    kinds: &[Kind],
+    source: &Source,
+    context: &Build<'_>,
+) -> Result<(Vec<u8>, Vec<Vec<u8>>), BuildError> {
+    let mut pool = vec![0; kinds.len() * parameters.chunk_bytes];
+    let mut frames = vec![Vec::new(); kinds.len()];
+    let share = kinds.len().div_ceil(context.threads.max(1));
+    let cancelled = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let parts = pool.chunks_mut(share * parameters.chunk_bytes).zip(frames.chunks_mut(share));
+        for (part, (chunks, frames)) in parts.enumerate() {
+            let cancelled = &cancelled;
+            scope.spawn(move || {
+                let mut coder = Coder::new(parameters.block_bytes, parameters.zstd_level);
+                let bound = frame::bound(parameters.chunk_bytes, parameters.block_bytes);
+                let mut room = vec![0; bound];
+                let parts = chunks.chunks_mut(parameters.chunk_bytes).zip(frames.iter_mut());
+                for (number, (chunk, frame)) in parts.enumerate() {
+                    let index = part * share + number;
+                    source.fill(kinds[index], index as u64, chunk);
+                    let (length, _) =
+                        coder.encode(Choice::Auto, index as u64, chunk, &mut room, &mut NoPause);
+                    *frame = room[..length].to_vec();
+                    let done = (number + 1) as f64 / share as f64;
+                    if part == 0 && !(context.progress)("streaming: chunks", done) {
+                        cancelled.store(true, Relaxed);
+                    }
+                    if cancelled.load(Relaxed) {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    if cancelled.into_inner() { Err(BuildError::Cancelled) } else { Ok((pool, frames)) }
+}
+
+fn refuse(key: &'static str, problem: impl Into<String>) -> BuildError {
+    BuildError::Value { key, problem: problem.into() }
+}
+
+impl Parameters {
+    fn check(&self) -> Result<(), BuildError> {
+        if self.chunk_bytes == 0 || self.chunk_bytes % file::PAGE_BYTES != 0 {
+            return Err(refuse("chunk_bytes", "must be a positive multiple of 4096"));
+        }
+        if self.block_bytes < file::PAGE_BYTES || self.block_bytes > 1 << 24 {
+            return Err(refuse("block_bytes", "must be 4096 to 16 MiB"));
+        }
+        if self.chunk_bytes.div_ceil(self.block_bytes) > usize::from(u16::MAX) {
+            return Err(refuse("chunk_bytes", "must be at most 65535 blocks"));
+        }
+        if self.pool_chunks == 0 || self.queue_depth == 0 {
+            return Err(refuse("pool_chunks, queue_depth", "must be positive"));
+        }
+        if !zstd_safe::min_c_level().max(-50).le(&self.zstd_level) || self.zstd_level > 19 {
+            return Err(refuse("zstd_level", "must be -50 to 19"));
+        }
+        let positive = |kind: Option<Kind>| {
+            self.blend.iter().any(|&(known, share)| share > 0.0 && kind != Some(known))
+        };
+        if !self.blend.iter().all(|&(_, share)| share.is_finite() && share >= 0.0) {
+            return Err(refuse("blend", "shares must be finite and not negative"));
+        }
+        if !positive(None) || !positive(Some(Kind::Zeros)) {
+            return Err(refuse("blend", "must hold something else than zeros"));
+        }
+        Ok(())
+    }
+
+    /// A worker's buffers: the frame, the chunk, its copy from a file, and the coder's.
+    fn worker_bytes(&self) -> usize {
+        let frame = frame::bound(self.chunk_bytes, self.block_bytes);
+        frame + 2 * self.chunk_bytes + Coder::resident_bytes(self.block_bytes)
+    }
+
+    /// The kind of every chunk of the pool: multiples of the golden ratio modulo 1 against the
+    /// blend's cumulative shares, so that every stretch of the pool has the stated blend.
+    fn kinds(&self) -> Vec<Kind> {
+        let total: f64 = self.blend.iter().map(|(_, share)| share).sum();
+        let mut below = 0.0;
+        let limits: Vec<(u64, Kind)> = self
+            .blend
+            .iter()
+            .filter(|(_, share)| *share > 0.0)
+            .map(|&(kind, share)| {
+                below += share;
+                ((below / total * 4_294_967_296.0) as u64, kind)
+            })
+            .collect();
+        (0..self.pool_chunks as u32)
+            .map(|index| {
+                let place = u64::from(index.wrapping_mul(0x9E37_79B9));
+                let found = limits.iter().find(|(limit, _)| place < *limit);
+                found.or(limits.last()).map_or(Kind::Text, |&(_, kind)| kind)
+            })
+            .collect()
+    }
+
+    fn files(&self, pool: &[u8]) -> Result<Option<Files>, BuildError> {
+        match self.placement.as_str() {
+            "memory" => return Ok(None),
+            "file" => {}
+            other => {
+                return Err(refuse(
+                    "placement",
+                    format!(
+                        "`{other}` needs the cuda backend; the cpu backend has memory and file"
+                    ),
+                ));
+            }
+        }
+        let directory = PathBuf::from(&self.directory);
+        let budget = WriteBudget::new(self.write_budget_bytes);
+        if !budget.take(pool.len() as u64) {
+            return Err(refuse("write_budget_bytes", "is less than the source file needs"));
+        }
+        let failed = |error: std::io::Error| refuse("directory", error.to_string());
+        let source = Scratch::create(&directory).map_err(failed)?;
+        let mut pages = PageBuffer::new(self.chunk_bytes);
+        for (number, chunk) in pool.chunks(self.chunk_bytes).enumerate() {
+            pages.as_mut_slice().copy_from_slice(chunk);
+            source.write(pages.as_slice(), (number * self.chunk_bytes) as u64).map_err(failed)?;
+        }
+        Ok(Some(Files { directory, source, budget }))
+    }
+}
+
+impl Shared {
+    fn build(parameters: Parameters, context: &Build<'_>) -> Result<Self, BuildError> {
+        let kinds = parameters.kinds();
+        let is_numeric = |index: &usize| matches!(kinds[*index], Kind::Int32 | Kind::Float32);
+        let mut numeric: Vec<usize> = (0..kinds.len()).filter(is_numeric).collect();
+        if numeric.is_empty() {
+            numeric = (0..kinds.len()).collect();
+        }
+        let source = Source::new(context.seed);
+        let (pool, frames) = fill_pool(&parameters, &kinds, &source, context)?;
+        let files = parameters.files(&pool)?;
+        Ok(Self {
+            sink: Sink::new(parameters.queue_depth),
+            totals: Totals::default(),
+            parameters,
+            kinds,
+            numeric,
+            pool,
+            frames,
+            files,
+        })
+    }
+
+    fn chunk(&self, index: usize) -> &[u8] {
+        let length = self.parameters.chunk_bytes;
+        &self.pool[index * length..(index + 1) * length]
+    }
+
+    /// The pool's chunk that the operation `key` streams: each lane walks the pool from a place of
+    /// its own, so that what is read next was used a whole pool ago.
+    fn index_of(&self, role: Role, key: u64) -> usize {
+        let (lane, ordinal) = (key >> 48, key & ((1 << 48) - 1));
+        let step = (ordinal + lane * 7) as usize;
+        match role {
+            Role::Pipeline(Choice::Pack) => self.numeric[step % self.numeric.len()],
+            _ => step % self.kinds.len(),
+        }
+    }
+}
+
+impl Component for Streaming {
+    fn ops(&self) -> &'static [&'static str] {
+        OP_NAMES
+    }
+
+    fn operation(&self) -> Box<dyn Operation> {
+        Box::new(Worker::new(Arc::clone(&self.0)))
+    }
+
+    fn resident_bytes(&self, workers: usize) -> u64 {
+        let shared = &self.0;
+        let frames: usize = shared.frames.iter().map(Vec::len).sum();
+        let worker = shared.parameters.worker_bytes();
+        (shared.pool.len() + frames + workers * worker) as u64
+    }
+
+    fn describe(&self) -> serde_json::Value {
+        let shared = &self.0;
+        let frames: usize = shared.frames.iter().map(Vec::len).sum();
+        let chunks_of = |kind| shared.kinds.iter().filter(|known| **known == kind).count();
+        let mut kinds = serde_json::Map::new();
+        for (name, kind) in KINDS {
+            if chunks_of(*kind) > 0 {
+                let coded: usize = (0..shared.kinds.len())
+                    .filter(|&index| shared.kinds[index] == *kind)
+                    .map(|index| shared.frames[index].len())
+                    .sum();
+                let original = chunks_of(*kind) * shared.parameters.chunk_bytes;
+                let ratio = original as f64 / coded as f64;
+                let facts = serde_json::json!({"chunks": chunks_of(*kind), "ratio": ratio});
+                kinds.insert((*name).to_owned(), facts);
+            }
+        }
+        serde_json::json!({
+            "ratio": shared.pool.len() as f64 / frames as f64,
+            "kinds": kinds,
+            "direct_io": shared.files.as_ref().map(|files| files.source.direct),
+        })
+    }
+
+    fn counters(&self) -> Vec<(&'static str, u64)> {
+        let totals = &self.0.totals;
+        let (handed_out, released, depth_max) = self.0.sink.totals();
+        let read = |counter: &std::sync::atomic::AtomicU64| counter.load(Relaxed);
+        vec![
+            ("chunks", read(&totals.chunks)),
+            ("chunk_bytes", read(&totals.chunk_bytes)),
+            ("compressed_bytes", read(&totals.frame_bytes)),
+            ("bypassed_chunks", read(&totals.bypassed)),
+            ("packed_chunks", read(&totals.packed)),
+            ("sequences_handed_out", handed_out),
+            ("sequences_released", released),
+            ("queue_depth_max", depth_max),
+            ("turned_away", read(&totals.turned_away)),
+            ("corrupt", read(&totals.corrupt)),
+            ("lost", read(&totals.lost)),
+            ("doubled", read(&totals.doubled)),
+            ("reordered", read(&totals.reordered)),
+        ]
+    }
+
+    fn evaluate(&self, op: &str, inputs: &Arrays) -> Result<Arrays, BuildError> {
+        self.0.answers(op, inputs)
+    }
+}
+
+#[cfg(test)]
+fn shared_for_tests(queue_depth: usize) -> Arc<Shared> {
+    let blend = KINDS.iter().map(|&(_, kind)| (kind, 1.0)).collect();
+    let parameters = Parameters {
+        chunk_bytes: 1 << 16,
+        block_bytes: 4096,
+        pool_chunks: 12,
+        blend,
+        zstd_level: 1,
+        queue_depth,
+        placement: "memory".to_owned(),
+        directory: String::new(),
+        write_budget_bytes: 0,
+    };
+    let context = Build { seed: 7, threads: 2, progress: &|_, _| true };
+    Arc::new(Shared::build(parameters, &context).expect("parameters that fit"))
+}
