@@ -7,7 +7,7 @@ from swarmbench.components.null import Null
 from swarmbench.components.streaming import Streaming
 
 COMPONENTS: dict[str, type[Component]] = {
-    kind.name: kind for kind in (Consensus, KnowledgeGraph, Null)
+    kind.name: kind for kind in (Consensus, KnowledgeGraph, Null, Streaming)
 }
 
 __all__ = ["COMPONENTS", "Component", "Consensus", "KnowledgeGraph", "Null", "Streaming"]
