@@ -65,3 +65,9 @@ class SafetyStop(SwarmbenchError):
     """The run was stopped because going on would have harmed the machine or the record."""
 
     exit_code: int = Status.SAFETY_STOP
+
+
+class Interrupted(SwarmbenchError):
+    """The user asked the run to end; what was under way was drained and everything so far kept."""
+
+    exit_code: int = Status.INTERRUPTED

@@ -74,14 +74,22 @@ class Figures:
     in_flight_max: int
     verified: int
     violations: int
-    #: Mean occupancy (queued and in flight) by stamps of hand-over and completion; Little's L.
+    #: Mean number in the system of operations that ended ok, by stamps of hand-over and
+    #: completion alone: Little's L.
     occupancy_mean: float
+    #: Response times of operations that found a worker free and nothing queued before them.
+    unqueued: Histogram | None = None
+    #: Worker time spent checking answers; not part of `busy_ns`.
+    verify_ns: int = 0
     operations: Mapping[str, Figures] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """One component over one short interval (about 0.1 s) of a stretch; counts are increments."""
+    """One component over one short interval (about 0.1 s) of a stretch; counts are increments.
+
+    At its end `queue_depth` operations waited for a worker and `in_flight` were being served.
+    """
 
     start_s: float
     duration_s: float

@@ -1,6 +1,6 @@
 //! The load engine as Python steers it: convert, release the interpreter, call.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
@@ -10,6 +10,7 @@ use swarmbench_core::clock::Pacing;
 use swarmbench_core::engine::{
     self, Counters, EngineError, EngineSettings, Overload, WorkloadSettings,
 };
+use swarmbench_core::histogram as core_histogram;
 use swarmbench_core::simulate::{self, Service};
 
 use crate::component::Component;
@@ -245,6 +246,13 @@ fn failed(error: EngineError) -> PyErr {
 #[pyclass(frozen, module = "swarmbench._native")]
 pub struct Engine {
     inner: engine::Engine,
+    gaps_read: Mutex<core_histogram::Histogram>,
+}
+
+impl From<engine::Engine> for Engine {
+    fn from(inner: engine::Engine) -> Self {
+        Self { inner, gaps_read: Mutex::default() }
+    }
 }
 
 #[pymethods]
@@ -270,7 +278,7 @@ impl Engine {
             EngineSettings { seed, workers, worker_cpus, pacer_cpu, pacing: pacing_from(pacing)? };
         let workloads = workloads.iter().map(|workload| workload.settings()).collect();
         let inner = py.detach(|| engine::Engine::start(&settings, workloads)).map_err(failed)?;
-        Ok(Self { inner })
+        Ok(inner.into())
     }
 
     /// A simulated system under a virtual clock, steered like a machine: `servers` share the
@@ -292,7 +300,7 @@ impl Engine {
         let in_ns = |(begin, end): (f64, f64)| ((begin * 1e9) as u64, (end * 1e9) as u64);
         let freezes = freezes.into_iter().map(in_ns).collect();
         let simulated = simulate::Simulated { seed, servers, workloads, freezes, drift_per_hour };
-        Ok(Self { inner: simulated.engine() })
+        Ok(simulated.engine().into())
     }
 
     /// Nanoseconds since the engine's clock was made.
@@ -330,6 +338,11 @@ impl Engine {
     /// Changes the load multiplier of the current open stretch; returns the moment in ns.
     fn change(&self, py: Python<'_>, multiplier: f64) -> u64 {
         py.detach(|| self.inner.change(multiplier))
+    }
+
+    /// Changes the numbers in flight of the current closed stretch.
+    fn change_closed(&self, py: Python<'_>, in_flight: Vec<usize>) {
+        py.detach(|| self.inner.change_closed(&in_flight));
     }
 
     /// Asks for nothing more; returns the moment in ns.
@@ -393,9 +406,14 @@ impl Engine {
         self.inner.system().spin_margin_ns()
     }
 
-    /// Gaps between the pacer's successive readings of the clock while it spun, since the start.
-    fn gaps(&self) -> Histogram {
-        self.inner.system().gaps().into()
+    /// Gaps between the pacer's successive readings of the clock while it spun, since the last
+    /// call.
+    fn gaps(&self) -> PyResult<Histogram> {
+        let now = self.inner.system().gaps();
+        let mut read = self.gaps_read.lock().unwrap_or_else(PoisonError::into_inner);
+        let since = now.subtract(&read).map_err(|error| failed(error.into()))?;
+        *read = now;
+        Ok(since.into())
     }
 
     /// Ends all threads; returns the digest of the schedule that was issued.

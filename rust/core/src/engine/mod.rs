@@ -199,6 +199,15 @@ impl Engine {
         at
     }
 
+    /// Changes how many operations a closed stretch keeps in flight, at once.
+    pub fn change_closed(&self, in_flight: &[usize]) {
+        let mut steering = lock(&self.steering);
+        steering.epoch += 1;
+        for (workload, count) in in_flight.iter().enumerate() {
+            self.system.close_loop(workload as u16, *count, steering.phase, steering.epoch);
+        }
+    }
+
     /// Stops asking: open schedules have rate 0 from now on, closed loops run dry. Returns the
     /// moment.
     pub fn cease(&self) -> u64 {

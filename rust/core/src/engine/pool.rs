@@ -54,6 +54,8 @@ pub struct Station {
     estimate_ns: AtomicU64,
     /// Phase + 1 while the loop is closed, else 0.
     pub(super) closed_phase: AtomicU32,
+    /// Operations that the closed loop keeps in flight.
+    pub(super) closed_target: AtomicU64,
     closed_ordinal: AtomicU64,
     pub queue_max: AtomicU64,
     pub in_flight_max: AtomicU64,
@@ -84,6 +86,7 @@ impl Station {
             virtual_ns: AtomicU64::new(0),
             estimate_ns: AtomicU64::new(0),
             closed_phase: AtomicU32::new(0),
+            closed_target: AtomicU64::new(0),
             closed_ordinal: AtomicU64::new(0),
             queue_max: AtomicU64::new(0),
             in_flight_max: AtomicU64::new(0),
@@ -159,7 +162,7 @@ impl Pool {
         self.stations.iter().map(Station::in_flight).sum()
     }
 
-    /// Puts `count` operations of a closed loop into flight for `phase`.
+    /// Keeps `count` operations of `phase` in flight from now on; more than that run out.
     pub fn close_loop(
         &self,
         workload: u16,
@@ -169,9 +172,11 @@ impl Pool {
         writer: &Recorder,
     ) {
         let station = &self.stations[usize::from(workload)];
+        let target = (count as u64).min(station.in_flight_bound);
+        station.closed_target.store(target, Ordering::Release);
         station.closed_phase.store(phase + 1, Ordering::Release);
-        for _ in 0..(count as u64).min(station.in_flight_bound) {
-            let template = Arrival { due: 0, key: 0, phase, epoch, workload, op: 0 };
+        let template = Arrival { due: 0, key: 0, phase, epoch, workload, op: 0 };
+        for _ in station.in_flight()..target {
             self.ask_again(&template, writer);
         }
     }

@@ -76,6 +76,8 @@ counters! {
     handed_sum_ns,
     /// Sum of the moments at which admitted operations ended (modulo 2^64).
     ended_sum_ns,
+    /// Time from intended start to end of operations that were not ok.
+    failed_stay_ns,
 }
 
 /// One op type in one live phase, written by one thread.
@@ -169,8 +171,9 @@ impl Series {
 
     /// A queued operation was given up.
     #[inline]
-    pub fn abandoned(&self, now: u64) {
+    pub fn abandoned(&self, due: u64, now: u64) {
         add(&self.cells.abandoned, 1);
+        add(&self.cells.failed_stay_ns, now.saturating_sub(due));
         add(&self.cells.ended_sum_ns, now);
     }
 
@@ -178,10 +181,10 @@ impl Series {
     #[inline]
     pub fn completed(&self, moments: &Moments, completion: Completion) {
         let served = moments.finished - moments.started;
+        let response = moments.finished - moments.due.min(moments.finished);
         match completion.status {
             Status::Ok => {
                 add(&self.cells.ok, 1);
-                let response = moments.finished - moments.due.min(moments.finished);
                 self.response.record(response);
                 self.service.record(served);
                 if moments.unqueued {
@@ -190,6 +193,9 @@ impl Series {
             }
             Status::Error => add(&self.cells.errors, 1),
             Status::Rejected => add(&self.cells.rejected, 1),
+        }
+        if completion.status != Status::Ok {
+            add(&self.cells.failed_stay_ns, response);
         }
         add(&self.cells.units, completion.units);
         add(&self.cells.busy_ns, served.saturating_sub(moments.slipped_ns));

@@ -115,12 +115,27 @@ fn a_closed_loop_keeps_its_number_in_flight_and_runs_dry() {
     let engine = engine(vec![workload(Arc::new(Busy { busy_ns: 20_000 }), 0.0)]);
     let (phase, _) = engine.begin_closed(&[8]).unwrap();
     std::thread::sleep(milliseconds(100));
-    assert_eq!(engine.in_flight(), 8);
+    // An operation that ended is not yet replaced for a moment.
+    assert!((6..=8).contains(&engine.in_flight()));
     engine.cease();
     assert!(engine.settle(1_000_000_000));
     let counters = engine.reading(phase).unwrap()[0][0].counters;
     assert!(conserved(&counters) && counters.ok > 500, "{counters:?}");
     assert_eq!(engine.maxima()[0].1, 8);
+}
+
+#[test]
+fn a_closed_loop_takes_a_smaller_and_a_larger_number_while_it_runs() {
+    let engine = engine(vec![workload(Arc::new(Busy { busy_ns: 20_000 }), 0.0)]);
+    let (phase, _) = engine.begin_closed(&[16]).unwrap();
+    for count in [3, 12] {
+        engine.change_closed(&[count]);
+        std::thread::sleep(milliseconds(50));
+        assert!((count as u64 - 2..=count as u64).contains(&engine.in_flight()));
+    }
+    engine.cease();
+    assert!(engine.settle(1_000_000_000));
+    assert!(conserved(&engine.reading(phase).unwrap()[0][0].counters));
 }
 
 #[test]

@@ -99,7 +99,9 @@ impl Worker {
         let arrival = ticket.arrival;
         let began = pool.clock.now();
         if arrival.phase < pool.abandon_below.load(Ordering::Acquire) {
-            self.recorder.series(arrival.phase, arrival.workload, arrival.op).abandoned(began);
+            self.recorder
+                .series(arrival.phase, arrival.workload, arrival.op)
+                .abandoned(arrival.due, began);
             pool.refund(index, estimate);
             pool.stations[index].in_flight.fetch_sub(1, Ordering::AcqRel);
             return;
@@ -109,9 +111,9 @@ impl Worker {
         self.slipped_ns = outer_slipped + (pool.clock.now() - began);
         pool.settle_charge(index, estimate, own_ns);
         let station = &pool.stations[index];
-        let again = station.closed_phase.load(Ordering::Acquire) == arrival.phase + 1;
-        station.in_flight.fetch_sub(1, Ordering::AcqRel);
-        if again {
+        let closed = station.closed_phase.load(Ordering::Acquire) == arrival.phase + 1;
+        let others = station.in_flight.fetch_sub(1, Ordering::AcqRel) - 1;
+        if closed && others < station.closed_target.load(Ordering::Acquire) {
             pool.ask_again(&arrival, &self.recorder);
         }
     }

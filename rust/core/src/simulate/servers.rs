@@ -31,6 +31,7 @@ struct Queue {
     key: [u32; 2],
     virtual_ns: u64,
     closed_phase: u32,
+    closed_target: u64,
     closed_ordinal: u64,
     maxima: (u64, u64),
 }
@@ -61,6 +62,7 @@ impl Servers {
             key: stream_key(simulated.seed, SERVICE + index as u64),
             virtual_ns: 0,
             closed_phase: 0,
+            closed_target: 0,
             closed_ordinal: 0,
             maxima: (0, 0),
         };
@@ -105,7 +107,8 @@ impl Servers {
         series.checked(Verdict { checked: 1, violations: 0 }, 0);
         let queue = &mut self.queues[usize::from(arrival.workload)];
         queue.running -= 1;
-        if queue.closed_phase == arrival.phase + 1 {
+        let closed = queue.closed_phase == arrival.phase + 1;
+        if closed && queue.in_flight() < queue.closed_target {
             self.ask_again(&arrival, job.finish);
         }
     }
@@ -155,9 +158,11 @@ impl Servers {
     }
 
     pub fn close_loop(&mut self, workload: u16, count: usize, phase: u32, epoch: u32, now: u64) {
-        self.queues[usize::from(workload)].closed_phase = phase + 1;
-        for _ in 0..count {
-            let template = Arrival { due: now, key: 0, phase, epoch, workload, op: 0 };
+        let queue = &mut self.queues[usize::from(workload)];
+        queue.closed_phase = phase + 1;
+        queue.closed_target = (count as u64).min(queue.bound);
+        let template = Arrival { due: now, key: 0, phase, epoch, workload, op: 0 };
+        for _ in queue.in_flight()..queue.closed_target {
             self.ask_again(&template, now);
         }
     }
@@ -172,7 +177,8 @@ impl Servers {
                 let kept = arrival.phase >= phase;
                 if !kept {
                     let recorder = &self.recorder;
-                    recorder.series(arrival.phase, arrival.workload, arrival.op).abandoned(now);
+                    let series = recorder.series(arrival.phase, arrival.workload, arrival.op);
+                    series.abandoned(arrival.due, now);
                 }
                 kept
             });
