@@ -101,7 +101,7 @@ class WorkloadConfig(Section):
         description="The arrival process, by name or with its parameters.",
     )
     ops: dict[str, Weight] = Field(
-        default_factory=dict,
+        {},
         description="Weights of the op types, no unit. Default: the component's production mix.",
     )
     sizes: SizeRange | None = Field(
@@ -140,9 +140,7 @@ class WorkloadConfig(Section):
         None, description="Wanted units of work per second. Default: none."
     )
     endpoint: EndpointConfig | None = Field(None, description="A model server to use instead.")
-    params: dict[str, Any] = Field(
-        default_factory=dict, description="The component's own parameters."
-    )
+    params: dict[str, Any] = Field({}, description="The component's own parameters.")
 
 
 class Settings(Section):
@@ -226,7 +224,7 @@ class Config(Section):
         (), strict=False, description="Criteria with other thresholds than the published ones."
     )
     workloads: dict[str, WorkloadConfig] = Field(
-        default_factory=dict, description="The components under test and the load on each."
+        {}, description="The components under test and the load on each."
     )
 
     @model_validator(mode="before")
