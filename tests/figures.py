@@ -133,7 +133,7 @@ def criteria() -> list[dict[str, Any]]:
     rows = (
         ("breaking_point", 4.2, [3.9, 4.6], "x", 5.0, 2.0, "warn"),
         ("recovery_time", 1.7, [1.5, 2.0], "s", 60.0, 300.0, "pass"),
-        ("data_consistency", 100.0, None, "%", 100.0, 99.9, "pass"),
+        ("data_consistency", 100.0, None, "percent", 100.0, 99.9, "pass"),
     )
     names = ("metric", "value", "interval", "unit", "target", "failure_threshold", "verdict")
     return [dict(zip(names, row, strict=True)) for row in rows]

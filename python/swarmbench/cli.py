@@ -132,7 +132,7 @@ def max_throughput(
     overrides = [set_override(text) for text in settings or ()] + _overrides(context.params)
     plan = _plan("max-throughput", config, overrides, components, out, name)
     if dry_run:
-        typer.echo(json.dumps(plan.to_json(), indent=2) if as_json else plan.describe())
+        _say(json.dumps(plan.to_json(), indent=2) if as_json else plan.describe())
         return Status.OK
     return _run(plan, out, as_json=as_json, live=live, allow_concurrent=allow_concurrent)
 
@@ -155,9 +155,7 @@ def config_show(
         *(set_override(text) for text in settings or ()),
     ]
     plan = _plan(scenario, config, overrides, components, out, None).to_json()
-    typer.echo(
-        json.dumps(plan, indent=2) if as_json else yaml.safe_dump(plan, sort_keys=False).rstrip()
-    )
+    _say(json.dumps(plan, indent=2) if as_json else yaml.safe_dump(plan, sort_keys=False).rstrip())
     return Status.OK
 
 
@@ -172,7 +170,7 @@ def config_schema(
     schema = (
         json_schema(RESULT_SCHEMA) if result else Config.model_json_schema(mode="serialization")
     )
-    typer.echo(json.dumps(schema, indent=2))
+    _say(json.dumps(schema, indent=2))
     return Status.OK
 
 
@@ -183,7 +181,7 @@ def list_command(out: _Out = Path("runs"), as_json: _Json = False) -> int:
     Example: swarmbench list --out runs
     """
     runs = list_runs(out)
-    typer.echo(json.dumps({"runs": runs}, indent=2) if as_json else runs_table(runs))
+    _say(json.dumps({"runs": runs}, indent=2) if as_json else runs_table(runs))
     return Status.OK
 
 
@@ -220,12 +218,12 @@ def _run(plan: Plan, out: Path, *, as_json: bool, live: bool, allow_concurrent: 
         finished = execute(plan, out=out, allow_concurrent=allow_concurrent, progress=progress)
     if finished.result is not None:
         if as_json:
-            typer.echo(json.dumps(finished.result.to_json(), indent=2))
+            _say(json.dumps(finished.result.to_json(), indent=2))
         else:
             colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
-            typer.echo(summary(finished.result, colour=colour), nl=False)
+            _say(summary(finished.result, colour=colour), end="")
     if not as_json:
-        typer.echo(f"record: {finished.directory}")
+        _say(f"record: {finished.directory}")
     return final_status(finished.statuses)
 
 
@@ -242,10 +240,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return Status.WRONG_ARGUMENTS
     except (KeyboardInterrupt, typer.Abort):
         return Status.INTERRUPTED
+
+
+def _say(text: str, *, end: str = "\n") -> None:
+    """Writes to standard output; a reader that has seen enough is no failure."""
+    try:
+        typer.echo(text + end, nl=False)
     except BrokenPipeError:
-        # The reader has seen enough; what is still buffered must not raise at exit.
+        # What is still buffered must not raise at exit either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return Status.OK
 
 
 def _complain(message: str, hint: str | None) -> None:

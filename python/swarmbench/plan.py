@@ -128,6 +128,10 @@ class Health:
     stall_s_max: float = 10.0
 
 
+#: The metrics that max-throughput is judged by; `analysis.criteria` has their thresholds.
+CRITERIA = ("breaking_point", "recovery_time", "data_consistency")
+
+
 @dataclass(frozen=True, slots=True)
 class Criterion:
     """A criterion whose published thresholds the configuration replaces."""
@@ -213,7 +217,7 @@ class Plan:
             f"workers   {self.threads} on cores {format_numbers(self.cpus)}; generator on "
             f"{'any of them' if self.generator_cpu is None else f'core {self.generator_cpu}'}",
             f"phases    {phases}",
-            *(f"load      {_load_line(each)}" for each in self.workloads),
+            *(f"load      {_load_line(each, self.threads)}" for each in self.workloads),
             f"time      {self.phases.total_s / 60:.1f} minutes, preparation and calibration apart",
             f"writes    {about_bytes(self.written_bytes())} "
             f"of {about_bytes(self.disk_write_budget_bytes)} allowed",
@@ -243,13 +247,13 @@ def _json(value: Any) -> Any:
     return value
 
 
-def _load_line(workload: WorkloadPlan) -> str:
+def _load_line(workload: WorkloadPlan, threads: int) -> str:
     load = (
         f"{about_count(workload.rate_s)}/s"
         if workload.rate_s is not None
         else f"{(workload.capacity_share or 0) * 100:g}% of its calibrated throughput"
     )
-    memory = workload.component.resident_bytes(1)
+    memory = workload.component.resident_bytes(threads)
     return (
         f"{workload.name}: {load} {workload.process.kind}, {workload.stress_in_flight} in flight "
         f"when sustained, {about_bytes(memory)}"

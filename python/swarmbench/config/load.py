@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -140,17 +140,23 @@ def load(
     try:
         return Config.model_validate(source)
     except ValidationError as error:
-        raise problem_of(error, where, (), overrides) from None
+        raise problem_of(error, where, overrides) from None
 
 
 def problem_of(
-    error: ValidationError, where: str, prefix: KeyPath, overrides: Sequence[Override] = ()
+    error: ValidationError,
+    where: str,
+    overrides: Sequence[Override] = (),
+    key_of: Callable[[KeyPath], KeyPath] = lambda location: location,
 ) -> ConfigurationError:
-    """The first problem of a failed validation as one line; `prefix` is where the model stands."""
+    """The first problem of a failed validation as one line.
+
+    `key_of` gives the key path in the configuration of a place in the model.
+    """
     details = error.errors(include_url=False)[0]
     at = tuple(details.get("ctx", {}).get("at", ()))
-    path = (*prefix, *(part for part in details["loc"] if part != "[key]"), *at)
-    return ConfigurationError(place(where, path, overrides), _text(details))
+    location = (*(part for part in details["loc"] if part != "[key]"), *at)
+    return ConfigurationError(place(where, key_of(location), overrides), _text(details))
 
 
 def place(where: str, path: KeyPath, overrides: Sequence[Override] = ()) -> str:

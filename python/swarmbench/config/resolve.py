@@ -13,11 +13,12 @@ from pydantic import ValidationError
 from swarmbench import units
 from swarmbench.components import COMPONENTS, Component
 from swarmbench.config.host import Host
-from swarmbench.config.load import Override, place, problem_of
+from swarmbench.config.load import KeyPath, Override, place, problem_of
 from swarmbench.config.models import Config, Distribution, WorkloadConfig, right_name
 from swarmbench.config.types import shown
 from swarmbench.errors import ConfigurationError, MachineError
 from swarmbench.plan import (
+    CRITERIA,
     HARNESS_BYTES,
     PHASES,
     Criterion,
@@ -90,7 +91,7 @@ def resolve(
         memory_budget_bytes=memory_budget,
         disk_write_budget_bytes=disk_budget,
         health=_health(config),
-        criteria=tuple(Criterion(**each.model_dump()) for each in config.criteria),
+        criteria=_criteria(config, source),
         workloads=tuple(workloads),
         simulation=_simulation(settings.simulate, source),
         notes=tuple(notes),
@@ -203,26 +204,36 @@ def _component(
 ) -> Component:
     """The component with its parameters; `sizes` and `data_mix` stand for parameters of it."""
     at = ("workloads", kind.name)
-    parameters: dict[str, Any] = dict(part.params)
-    stated: dict[str, Any] = {}
+    fields = kind.model_fields
+    stated: dict[str, tuple[str, Any]] = {}
     if part.data_mix is not None:
-        stated["data_mix"] = part.data_mix
+        stated["mix" if "mix" in fields else "data_mix"] = "data_mix", part.data_mix
     if part.sizes is not None:
-        stated |= {"size_min_bytes": part.sizes.low, "size_max_bytes": part.sizes.high}
-    for name in stated:
-        if name not in kind.model_fields:
-            key = "sizes" if name.startswith("size_") else name
-            problem = f"`{kind.name}` has no `{key}`; see its params"
+        stated["size_min_bytes"] = "sizes", part.sizes.low
+        stated["size_max_bytes"] = "sizes", part.sizes.high
+    for name, (key, _) in stated.items():
+        if name not in fields:
+            problem = f"`{kind.name}` has no `{key}`; {_right_parameters(kind)}"
             raise source.error((*at, key), problem)
-    for name in parameters:
-        if name not in kind.model_fields:
-            known = kind.model_fields
-            right = right_name(name, known) if known else "it has none"
+    for name in part.params:
+        if name not in fields:
+            right = right_name(name, fields) if fields else _right_parameters(kind)
             raise source.error((*at, "params", str(name)), f"there is no {shown(name)}; {right}")
+
+    def key_of(location: KeyPath) -> KeyPath:
+        key = stated.get(str(location[0])) if location else None
+        return (*at, *(("params", *location) if key is None else (key[0], *location[1:])))
+
+    values = {name: value for name, (_, value) in stated.items()}
     try:
-        return kind.for_profile(config.profile, **parameters, **stated)
+        return kind.for_profile(config.profile, **{**part.params, **values})
     except ValidationError as error:
-        raise problem_of(error, source.where, (*at, "params"), source.overrides) from None
+        raise problem_of(error, source.where, source.overrides, key_of) from None
+
+
+def _right_parameters(kind: type[Component]) -> str:
+    names = ", ".join(sorted(kind.model_fields))
+    return f"its params are {names}" if names else "it has no params"
 
 
 def _op_weights(
@@ -257,11 +268,11 @@ def _trace(path: Path, at: tuple[str, ...], source: _Source) -> tuple[int, ...]:
     try:
         with path.open(encoding="ascii") as file:
             for number, line in enumerate(file, start=1):
-                seconds = float(line)
-                last = times[-1] if times else 0
-                if not last <= round(seconds * 1e9) < 2**63 or number > TRACE_ARRIVALS_MAX:
+                time_ns = float(line) * 1e9
+                last_ns = times[-1] if times else 0
+                if not last_ns <= time_ns < 2**63 or number > TRACE_ARRIVALS_MAX:
                     raise source.error(at, f"line {number} of {shown(path)} is wrong; {right}")
-                times.append(round(seconds * 1e9))
+                times.append(round(time_ns))
     except OSError as error:
         problem = f"{shown(str(path))} cannot be read ({error.strerror})"
         raise source.error(at, f"{problem}; name a file that can be read") from None
@@ -308,8 +319,17 @@ def _fit(
                 hint="raise `--memory-budget`, or leave components out by `--components`",
             )
         fitted.append(replace(each, component=component))
-        notes += [f"{each.name}: {change}" for change in changes]
+        notes += [f"{each.name}: {change.removeprefix(f'{each.name}: ')}" for change in changes]
     return fitted, notes
+
+
+def _criteria(config: Config, source: _Source) -> tuple[Criterion, ...]:
+    for position, each in enumerate(config.criteria):
+        if each.metric not in CRITERIA:
+            right = right_name(each.metric, CRITERIA)
+            problem = f"there is no {shown(each.metric)}; {right}"
+            raise source.error(("criteria", str(position), "metric"), problem)
+    return tuple(Criterion(**each.model_dump()) for each in config.criteria)
 
 
 def _health(config: Config) -> Health:

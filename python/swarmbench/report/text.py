@@ -204,7 +204,8 @@ def _value(criterion: CriterionResult) -> str:
 def _with_unit(value: float, unit: str) -> str:
     if unit == "s":
         return about_seconds(value)
-    return f"{value:.4g}{'' if unit in ('x', '%', '') else ' '}{unit}"
+    sign = "%" if unit == "percent" else unit
+    return f"{value:.4g}{'' if sign in ('x', '%', '') else ' '}{sign}"
 
 
 def _interval(interval: Interval | None, unit: str) -> str:

@@ -1,0 +1,255 @@
+"""The plan: everything resolved on a stated machine, what was fitted said, nothing secret in it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import pytest
+
+from swarmbench.components import COMPONENTS, Null
+from swarmbench.config import Config, Host, Override, load, resolve
+from swarmbench.errors import ConfigurationError, MachineError
+from swarmbench.plan import HARNESS_BYTES, PHASES, Plan, Process, Simulation
+
+HOST = Host(
+    cpus=(0, 1, 2, 3, 6, 7),
+    cpu_quota=None,
+    memory_available_bytes=10_000_000_000,
+    disk_free_bytes=10**12,
+    gpu_problem="no NVIDIA driver is loaded",
+)
+
+
+class Elastic(Null):
+    """A component whose size is a parameter and can be fitted."""
+
+    name: ClassVar[str] = "elastic"
+    size_bytes: int = 1000
+    least_bytes: int = 10
+
+    def resident_bytes(self, workers: int) -> int:
+        return self.size_bytes * workers
+
+    def fitted(self, budget_bytes: int, workers: int) -> tuple[Self, list[str]]:
+        size_bytes = max(self.least_bytes, budget_bytes // workers)
+        smaller = self.model_copy(update={"size_bytes": size_bytes})
+        return smaller, [f"size {self.size_bytes} fitted to {size_bytes}"]
+
+
+class Fixed(Elastic):
+    """A second one, which is small and stays so."""
+
+    name: ClassVar[str] = "fixed"
+    size_bytes: int = 1_000_000
+
+
+@pytest.fixture(autouse=True)
+def _components(monkeypatch: pytest.MonkeyPatch) -> None:
+    for kind in (Elastic, Fixed):
+        monkeypatch.setitem(COMPONENTS, kind.name, kind)
+
+
+def planned(host: Host = HOST, **content: Any) -> Plan:
+    """The plan of a configuration, of the null component unless it says otherwise."""
+    content.setdefault("workloads", {"null": {}})
+    return resolve(Config.model_validate(content), host)
+
+
+def refused(**content: Any) -> str:
+    """The one line that planning fails with."""
+    with pytest.raises(ConfigurationError) as caught:
+        planned(**content)
+    return str(caught.value)
+
+
+def test_quick_takes_a_minute_with_the_search_the_longest() -> None:
+    assert planned().phases.total_s == 60
+    assert planned(profile="standard").phases.total_s == 600
+    full = planned(profile="full").phases
+    assert dataclasses.astuple(full) == (300, 1200, 600, 300)
+    assert max(dataclasses.astuple(PHASES["quick"])) == PHASES["quick"].search_s
+
+
+def test_a_duration_scales_every_phase_and_keeps_the_shape() -> None:
+    phases = planned(settings={"duration": "30s", "ramp_up": "68s"}).phases
+    assert phases.total_s == pytest.approx(30)
+    assert phases.ramp_up_s == pytest.approx(30 * 68 / 120)
+    assert phases.sustained_s / phases.search_s == pytest.approx(14 / 30)
+
+
+@pytest.mark.parametrize(
+    ("cpus", "quota", "threads", "generator"),
+    [((0, 1), None, 2, None), ((0, 1, 2, 3, 6, 7), None, 5, 7), ((0, 1, 2, 3), 1.5, 2, None)],
+)
+def test_the_generator_has_a_core_of_its_own_where_there_are_enough(
+    cpus: tuple[int, ...], quota: float | None, threads: int, generator: int | None
+) -> None:
+    plan = planned(dataclasses.replace(HOST, cpus=cpus, cpu_quota=quota))
+    assert (plan.threads, plan.generator_cpu) == (threads, generator)
+    assert generator not in plan.cpus
+
+
+def test_chosen_cores_and_threads_are_kept_and_absent_cores_refused() -> None:
+    plan = planned(settings={"cpus": "1-2", "threads": 7})
+    assert (plan.cpus, plan.generator_cpu, plan.threads) == ((1, 2), None, 7)
+    assert refused(settings={"cpus": "3-4"}) == (
+        "configuration: settings.cpus: core 4 is not allowed here; choose from `0-3,6-7`"
+    )
+
+
+def test_a_workload_has_the_components_own_load_unless_another_is_given() -> None:
+    own = planned().workload("null")
+    assert (own.rate_s, own.capacity_share, own.process) == (1000.0, None, Process("poisson"))
+    assert own.op_weights == {"nothing": 1.0}
+    assert (own.in_flight_max, own.stress_in_flight, own.queue_max) == (64, 64, 65_536)
+    given = planned(
+        workloads={
+            "null": {
+                "rate": "5%",
+                "distribution": {"kind": "onoff", "on": "2s", "off": "500ms"},
+                "max_in_flight": 3,
+                "stress_in_flight": 4,
+                "queue": 5,
+                "overload": "drop",
+                "latency_target": "10ms",
+                "throughput_target": "10M/s",
+            }
+        }
+    ).workload("null")
+    assert (given.rate_s, given.capacity_share) == (None, 0.05)
+    assert given.process == Process("onoff", on_s=2.0, off_s=0.5)
+    assert (given.in_flight_max, given.stress_in_flight, given.queue_max) == (3, 4, 5)
+    assert (given.overload, given.latency_target_ns) == ("drop", 10_000_000)
+    assert given.throughput_target_s == 1e7
+
+
+@pytest.mark.parametrize(
+    ("workload", "line"),
+    [
+        ({"rate": "0/s"}, "rate: the rate is 0; give one such as `100/s`"),
+        ({"ops": {"nothin": 1}}, "ops.nothin: there is no `nothin`; did you mean `nothing`?"),
+        ({"ops": {"nothing": 0}}, "ops: the weights are all 0; give one above 0"),
+        ({"params": {"size": 1}}, "params.size: there is no `size`; it has no params"),
+        ({"data_mix": "zipf"}, "data_mix: `null` has no `data_mix`; it has no params"),
+        ({"sizes": "1MB-2MB"}, "sizes: `null` has no `sizes`; it has no params"),
+        ({"distribution": "trace"}, "distribution.file: is missing; name a file of intended"),
+        ({"endpoint": {"url": "host"}}, "endpoint.url: `host` is no address; give one such as"),
+    ],
+)
+def test_a_workload_that_cannot_be_is_refused_by_its_key(
+    workload: dict[str, Any], line: str
+) -> None:
+    said = refused(workloads={"null": workload})
+    assert said.startswith(f"configuration: workloads.null.{line}")
+
+
+def test_a_wrong_parameter_is_blamed_on_the_option_that_set_it() -> None:
+    path = ("workloads", "elastic", "params", "size_bytes")
+    override = Override(path, "big", "--set " + ".".join(path))
+    config = load("max-throughput", overrides=[override], components=["elastic"])
+    with pytest.raises(ConfigurationError) as caught:
+        resolve(config, HOST, overrides=[override])
+    assert str(caught.value) == f"{override.label}: `big` is not a whole number, such as `7`"
+
+
+def test_a_trace_is_read_in_nanoseconds_or_refused_by_its_line(tmp_path: Path) -> None:
+    trace = tmp_path / "trace"
+
+    def workloads() -> dict[str, Any]:
+        return {"null": {"distribution": {"kind": "trace", "file": str(trace)}}}
+
+    trace.write_text("0\n0.25\n1e0\n")
+    assert planned(workloads=workloads()).workload("null").process.times_ns == (
+        0,
+        250_000_000,
+        1_000_000_000,
+    )
+    for text, problem in {
+        "1\n0.5\n": "line 2 of",
+        "-1\n": "line 1 of",
+        "nan\n": "line 1 of",
+        "inf\n": "line 1 of",
+        "x\n": "is no list of numbers",
+        "": "is empty",
+    }.items():
+        trace.write_text(text)
+        assert problem in refused(workloads=workloads())
+    trace.unlink()
+    assert "cannot be read (No such file or directory)" in refused(workloads=workloads())
+
+
+def test_components_are_fitted_into_the_budget_and_it_is_said() -> None:
+    plan = planned(
+        memory_budget=f"{HARNESS_BYTES + 105_000_000}B",
+        workloads={"elastic": {"params": {"size_bytes": 10**9}}, "fixed": {}},
+    )
+    elastic, fixed = plan.workload("elastic").component, plan.workload("fixed").component
+    assert isinstance(elastic, Elastic)
+    assert isinstance(fixed, Fixed)
+    assert (elastic.size_bytes, fixed.size_bytes) == (20_000_000, 1_000_000)
+    assert plan.notes == ("elastic: size 1000000000 fitted to 20000000",)
+    assert plan.resident_bytes() <= plan.memory_budget_bytes
+
+
+def test_too_little_memory_or_disk_is_the_machines_fault() -> None:
+    large = {"elastic": {"params": {"size_bytes": 10**9, "least_bytes": 10**9}}}
+    for host, content in (
+        (HOST, {"workloads": large, "memory_budget": "1GB"}),
+        (HOST, {"memory_budget": "11GB"}),
+        (dataclasses.replace(HOST, disk_free_bytes=1000), {}),
+    ):
+        with pytest.raises(MachineError) as caught:
+            planned(host, **content)
+        assert caught.value.exit_code == 3
+        assert caught.value.hint
+    assert "is too little; give more than 150 MB" in refused(memory_budget="1MB")
+
+
+def test_a_gpu_that_is_demanded_and_absent_is_the_machines_fault() -> None:
+    for content in ({"backend": "cuda"}, {"workloads": {"null": {"backend": "cuda"}}}):
+        with pytest.raises(MachineError, match="cannot run null: no NVIDIA driver is loaded"):
+            planned(**content)
+    assert planned().backend_reason == "no NVIDIA driver is loaded"
+    assert planned(backend="cpu").backend_reason == "as asked"
+
+
+def test_simulated_systems_are_read_and_others_refused() -> None:
+    assert planned(settings={"simulate": "mm1:knee=4.2"}).simulation == Simulation("mm1", 4.2)
+    assert planned(settings={"simulate": "none"}).simulation == Simulation("none", None)
+    for text in ("mm2:knee=4", "mm1", "mm1:4", "mm1:knee=1", "hard:knee=inf", "none:knee=3", ""):
+        assert "give `mm1:knee=4.2`" in refused(settings={"simulate": text})
+
+
+def test_criteria_of_the_users_own_must_be_known() -> None:
+    own = {"metric": "breaking_point", "target": 3, "failure_threshold": 1}
+    assert planned(criteria=[own]).criteria[0].target == 3
+    said = refused(criteria=[{**own, "metric": "breaking_pint"}])
+    assert said.endswith("there is no `breaking_pint`; did you mean `breaking_point`?")
+
+
+def test_a_plan_is_json_without_secrets() -> None:
+    endpoint = {"url": "http://host:8000", "key": "s3cr3t-value"}
+    plan = planned(workloads={"null": {"endpoint": endpoint}})
+    secret = plan.workload("null").endpoint
+    assert secret is not None
+    assert secret.key == "s3cr3t-value"
+    text = json.dumps(plan.to_json())
+    assert "s3cr3t-value" not in text + repr(plan)
+    assert json.loads(text)["workloads"]["null"]["endpoint"]["url"] == "http://host:8000"
+
+
+def test_the_description_says_minutes_bytes_written_and_memory() -> None:
+    plan = planned(profile="standard", workloads={"elastic": {}})
+    assert plan.describe() == (
+        "max-throughput, profile standard, seed 20240607\n"
+        "backend   cpu: no NVIDIA driver is loaded\n"
+        "workers   5 on cores 0-3,6; generator on core 7\n"
+        "phases    ramp_up 60.0 s, sustained 3.50 min, search 4.00 min, recovery 90.0 s\n"
+        "load      elastic: 1.00k/s poisson, 64 in flight when sustained, 5.00 KB\n"
+        "time      10.0 minutes, preparation and calibration apart\n"
+        "writes    1.16 MB of 100 GB allowed\n"
+        "memory    150 MB of 6.00 GB allowed"
+    )
