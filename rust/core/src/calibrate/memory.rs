@@ -4,6 +4,7 @@ use std::hint::black_box;
 use std::io;
 
 use super::crew::{self, Stretch};
+use super::figures::best;
 use super::kernels::{self, LANES};
 use super::region::{PAGE_BYTES, Region};
 
@@ -140,7 +141,6 @@ fn halves(words: &mut [u64], at: usize) -> (&mut [u64], &[u64]) {
 
 /// The repeats of whichever way did best.
 fn better(first: Vec<f64>, second: Vec<f64>) -> Vec<f64> {
-    let best = |rates: &[f64]| rates.iter().copied().fold(0.0, f64::max);
     if best(&first) >= best(&second) { first } else { second }
 }
 

@@ -4,10 +4,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use serde::Serialize;
-
 mod crew;
 mod disk;
+mod figures;
 mod kernels;
 mod memory;
 pub mod region;
@@ -18,6 +17,8 @@ mod x86;
 
 use crate::canary;
 use crew::Stretch;
+use figures::REPEATS;
+pub use figures::{Calibration, Ceiling};
 use memory::WorkingSet;
 use topology::Caches;
 
@@ -37,32 +38,6 @@ pub struct Plan {
     pub disk_file_bytes: u64,
 }
 
-/// One measured ceiling.
-#[derive(Clone, Debug, Serialize)]
-pub struct Ceiling {
-    pub key: &'static str,
-    /// The best repeat of a rate, the median of a delay.
-    pub value: f64,
-    pub unit: &'static str,
-    /// Half of what lies between the repeats' quartiles, over their median (a delay's repeats are
-    /// five stretches of its samples).
-    pub spread: f64,
-    pub threads: usize,
-    pub samples: usize,
-}
-
-/// All that was measured, what could not be, and what it took.
-#[derive(Clone, Debug, Default, Serialize)]
-pub struct Calibration {
-    pub ceilings: Vec<Ceiling>,
-    /// (key, reason) of each ceiling that this machine does not have.
-    pub absent: Vec<(&'static str, String)>,
-    pub notes: Vec<String>,
-    pub memory_bytes: usize,
-    pub disk_written_bytes: u64,
-    pub duration_s: f64,
-}
-
 #[derive(Debug, thiserror::Error)]
 pub enum CalibrateError {
     #[error("calibration was cancelled")]
@@ -74,14 +49,13 @@ pub enum CalibrateError {
 /// Called before each probe with (its name, fraction done); `false` asks to give up.
 pub type Progress<'a> = &'a (dyn Fn(&str, f64) -> bool + Sync);
 
-const REPEATS: usize = 5;
-/// A percentile with fewer samples beyond it is an anecdote.
-const BEYOND_MIN: f64 = 10.0;
 /// Sleeps and wake-ups timed: enough for ten beyond the 99th percentile.
 const DELAYS: usize = 1_100;
 /// Share of the time that one rate gets; twelve of them, four tried in two ways.
 const RATE_SHARE: f64 = 0.036;
 const DISK_SHARE: f64 = 0.045;
+/// Past this share of its time, probes are cut to a quarter.
+const LATE_SHARE: f64 = 0.7;
 const DISK_REPEATS: usize = 3;
 /// A working set this many times the last-level caches cannot be served by them.
 const CACHE_MULTIPLE: usize = 4;
@@ -136,7 +110,7 @@ impl<'a> Bench<'a> {
                  last-level caches: memory ceilings may be those of a cache"
             ));
         }
-        let (all, stretch) = (self.threads, self.stretch(RATE_SHARE));
+        let all = self.threads;
         let mut set = WorkingSet::build(cpus, all, bytes).map_err(CalibrateError::Memory)?;
         self.found.memory_bytes = set.bytes;
         for (key, alone, unit, probe) in [
@@ -145,9 +119,11 @@ impl<'a> Bench<'a> {
             ("write_bytes_s", "write_one_thread_bytes_s", "bytes/s", WorkingSet::write),
             ("random_64b_s", "random_64b_one_thread_s", "loads/s", WorkingSet::random),
         ] {
-            self.step(key, 0.05 + self.elapsed_share())?;
-            self.rate(key, unit, all, probe(&mut set, cpus, all, stretch));
-            self.rate(alone, unit, 1, probe(&mut set, cpus, 1, stretch));
+            self.step(key, self.elapsed_share())?;
+            let stretch = self.stretch(RATE_SHARE);
+            let together = probe(&mut set, cpus, all, stretch);
+            let single = probe(&mut set, cpus, 1, stretch);
+            self.found.pair((key, alone), unit, all, together, single);
         }
         Ok(())
     }
@@ -157,12 +133,13 @@ impl<'a> Bench<'a> {
         let (cpus, all, stretch) = (&self.plan.cpus, self.threads, self.stretch(RATE_SHARE));
         let touched = memory::page_touch(cpus, all, self.plan.memory_max_bytes, stretch)
             .map_err(CalibrateError::Memory)?;
-        self.rate("page_touch_bytes_s", "bytes/s", all, touched);
+        self.found.rate("page_touch_bytes_s", "bytes/s", all, touched);
         let second = self.caches.second_level_bytes;
         let cached = memory::cache_read(cpus, all, second, stretch);
-        self.rate("cache_read_bytes_s", "bytes/s", all, cached);
-        self.rate("fma_flop_s", "flop/s", all, memory::fma(cpus, all, stretch));
-        self.rate("fma_one_thread_flop_s", "flop/s", 1, memory::fma(cpus, 1, stretch));
+        self.found.rate("cache_read_bytes_s", "bytes/s", all, cached);
+        let (together, single) = (memory::fma(cpus, all, stretch), memory::fma(cpus, 1, stretch));
+        let keys = ("fma_flop_s", "fma_one_thread_flop_s");
+        self.found.pair(keys, "flop/s", all, together, single);
         Ok(())
     }
 
@@ -170,18 +147,18 @@ impl<'a> Bench<'a> {
         self.step("timers", self.elapsed_share())?;
         let budget = Duration::from_secs_f64(self.seconds * 0.04);
         let reads = timers::clock_read_ns(REPEATS);
-        self.delay("timer_ns", &reads, 50.0, 1);
+        self.found.delay("timer_ns", &reads, 50.0, 1);
         let sleeps = as_floats(timers::sleep_overshoots_ns(DELAYS, budget));
-        self.delay("sleep_overshoot_ns", &sleeps, 50.0, 1);
-        self.delay("sleep_overshoot_p99_ns", &sleeps, 99.0, 1);
+        self.found.delay("sleep_overshoot_ns", &sleeps, 50.0, 1);
+        self.found.delay("sleep_overshoot_p99_ns", &sleeps, 99.0, 1);
         let wakeups = as_floats(timers::wakeups_ns(&self.plan.cpus, DELAYS, budget));
-        self.delay("wakeup_ns", &wakeups, 50.0, 2);
-        self.delay("wakeup_p99_ns", &wakeups, 99.0, 2);
+        self.found.delay("wakeup_ns", &wakeups, 50.0, 2);
+        self.found.delay("wakeup_p99_ns", &wakeups, 99.0, 2);
         let beats = canary::beats(self.beats()).map_err(CalibrateError::Memory)?;
         let memory: Vec<f64> = beats.iter().map(|beat| f64::from(beat.memory)).collect();
         let compute: Vec<f64> = beats.iter().map(|beat| f64::from(beat.compute)).collect();
-        self.delay("canary_memory_ns", &memory, 50.0, 1);
-        self.delay("canary_compute_ns", &compute, 50.0, 1);
+        self.found.delay("canary_memory_ns", &memory, 50.0, 1);
+        self.found.delay("canary_compute_ns", &compute, 50.0, 1);
         Ok(())
     }
 
@@ -236,7 +213,7 @@ impl<'a> Bench<'a> {
         self.step("fsync", self.elapsed_share())?;
         let budget = Duration::from_secs_f64(self.seconds * DISK_SHARE);
         match scratch.flush().and_then(|()| scratch.syncs_ns(budget)) {
-            Ok(syncs) => self.delay("disk_fsync_ns", &as_floats(syncs), 50.0, 1),
+            Ok(syncs) => self.found.delay("disk_fsync_ns", &as_floats(syncs), 50.0, 1),
             Err(error) => self.found.absent.push(("disk_fsync_ns", error.to_string())),
         }
         Ok(())
@@ -244,46 +221,16 @@ impl<'a> Bench<'a> {
 
     fn disk_rate(&mut self, key: &'static str, rates: io::Result<Vec<f64>>) {
         match rates {
-            Ok(rates) => self.rate(key, "bytes/s", disk::REQUESTS, rates),
+            Ok(rates) => self.found.rate(key, "bytes/s", disk::REQUESTS, rates),
             Err(error) => self.found.absent.push((key, error.to_string())),
         }
     }
 
-    fn rate(&mut self, key: &'static str, unit: &'static str, threads: usize, rates: Vec<f64>) {
-        let samples = rates.len();
-        let sorted = sorted(rates);
-        match sorted.last() {
-            Some(best) => {
-                let spread = spread(&sorted);
-                self.found.ceilings.push(Ceiling {
-                    key,
-                    value: *best,
-                    unit,
-                    spread,
-                    threads,
-                    samples,
-                });
-            }
-            None => self.found.absent.push((key, "no repeat came to an end".to_owned())),
-        }
-    }
-
-    /// Files `percentile` of `delays`; its spread is that over five stretches of them.
-    fn delay(&mut self, key: &'static str, delays: &[f64], percentile: f64, threads: usize) {
-        let samples = delays.len();
-        let beyond = samples as f64 * (100.0 - percentile) / 100.0;
-        if samples < REPEATS || (percentile > 50.0 && beyond < BEYOND_MIN) {
-            self.found.absent.push((key, format!("only {samples} samples in its time")));
-            return;
-        }
-        let at = |part: &[f64]| quantile(&sorted(part.to_vec()), percentile / 100.0);
-        let parts = sorted(delays.chunks(samples.div_ceil(REPEATS)).map(at).collect());
-        let (value, spread) = (at(delays), spread(&parts));
-        self.found.ceilings.push(Ceiling { key, value, unit: "ns", spread, threads, samples });
-    }
-
     fn stretch(&self, share: f64) -> Stretch {
-        let seconds = self.seconds * share / REPEATS as f64;
+        // A busy machine is slow to start threads and to hand out memory: what that took is saved.
+        let late = self.began.elapsed().as_secs_f64() > LATE_SHARE * self.seconds;
+        let haste = if late { 0.25 } else { 1.0 };
+        let seconds = haste * self.seconds * share / REPEATS as f64;
         Stretch { duration: Duration::from_secs_f64(seconds), repeats: REPEATS }
     }
 
@@ -314,22 +261,43 @@ fn as_floats(values: Vec<u64>) -> Vec<f64> {
     values.into_iter().map(|value| value as f64).collect()
 }
 
-fn sorted(mut values: Vec<f64>) -> Vec<f64> {
-    values.sort_by(f64::total_cmp);
-    values
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// Linear between the order statistics; `sorted` holds at least one.
-fn quantile(sorted: &[f64], share: f64) -> f64 {
-    let place = share * (sorted.len() - 1) as f64;
-    let (low, high) = (sorted[place.floor() as usize], sorted[place.ceil() as usize]);
-    low + (high - low) * place.fract()
-}
-
-fn spread(sorted: &[f64]) -> f64 {
-    let median = quantile(sorted, 0.5);
-    if median <= 0.0 {
-        return 0.0;
+    fn plan(directory: PathBuf) -> Plan {
+        Plan {
+            threads: 2,
+            cpus: Vec::new(),
+            directory,
+            seconds: 1.0,
+            memory_max_bytes: 8 << 20,
+            disk_file_bytes: 4 << 20,
+        }
     }
-    (quantile(sorted, 0.75) - quantile(sorted, 0.25)) / 2.0 / median
+
+    #[test]
+    fn every_ceiling_is_measured_or_said_to_be_absent() {
+        let found = measure(&plan(std::env::temp_dir()), &|_, _| true).unwrap();
+        let keys: Vec<_> = found.ceilings.iter().map(|ceiling| ceiling.key).collect();
+        for key in DISK_KEYS.iter().chain(&["copy_bytes_s", "fma_flop_s", "timer_ns"]) {
+            assert!(keys.contains(key) || found.absent.iter().any(|(name, _)| name == key));
+        }
+        assert!(found.ceilings.iter().all(|ceiling| ceiling.value > 0.0 && ceiling.spread >= 0.0));
+        assert!(found.memory_bytes <= 8 << 20 && found.notes.len() == 1, "{:?}", found.notes);
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_written_takes_the_disk_ceilings_alone() {
+        let found = measure(&plan("/proc/no/such/folder".into()), &|_, _| true).unwrap();
+        let absent: Vec<_> = found.absent.iter().map(|(key, _)| *key).collect();
+        assert!(DISK_KEYS.iter().all(|key| absent.contains(key)), "{absent:?}");
+        assert!(found.ceilings.iter().any(|ceiling| ceiling.key == "read_bytes_s"));
+    }
+
+    #[test]
+    fn the_progress_can_give_up() {
+        let given_up = measure(&plan(std::env::temp_dir()), &|stage, _| stage != "cores");
+        assert!(matches!(given_up, Err(CalibrateError::Cancelled)));
+    }
 }

@@ -1,0 +1,57 @@
+"""Measures the machine's own ceilings, which `percent_of_ceiling` in a result refers to."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from swarmbench import _native, machine
+from swarmbench.ceilings import MEANINGS, Calibration, Ceiling
+
+__all__ = ["MEANINGS", "SECONDS_DEFAULT", "SECONDS_QUICK", "Calibration", "Ceiling", "measure"]
+
+SECONDS_DEFAULT = 8.0
+SECONDS_QUICK = 4.0
+#: The probes may hold this share of the memory that is free.
+MEMORY_SHARE_MAX = 0.25
+#: The scratch file; it is written up to seven times, and removed whatever happens.
+DISK_FILE_BYTES = 64 << 20
+DISK_FILE_QUICK_BYTES = 32 << 20
+
+
+def measure(
+    threads: int,
+    directory: Path,
+    *,
+    seconds: float = SECONDS_DEFAULT,
+    cpus: Sequence[int] | None = None,
+    progress: Callable[[str, float], None] | None = None,
+) -> Calibration:
+    """Measures every ceiling with `threads` threads on `cpus` (default: all allowed cores).
+
+    Takes about `seconds` (1 to 10), holds at most a quarter of the free memory and frees it, and
+    writes and removes one scratch file in `directory`. `progress` is called with (stage, fraction
+    done); an exception that it raises, and Ctrl-C, end the measurement. Raises `OSError` where
+    the memory is refused.
+    """
+    chosen = machine.allowed_cpus() if cpus is None else tuple(cpus)
+    quick = seconds <= SECONDS_QUICK
+    text = _native.measure_ceilings(
+        threads=threads,
+        cpus=list(chosen),
+        directory=directory,
+        seconds=min(max(seconds, 1.0), 10.0),
+        memory_max_bytes=int(MEMORY_SHARE_MAX * machine.memory_available_bytes()),
+        disk_file_bytes=DISK_FILE_QUICK_BYTES if quick else DISK_FILE_BYTES,
+        progress=progress,
+    )
+    record = json.loads(text)
+    ceilings = {each.pop("key"): Ceiling(**each) for each in record.pop("ceilings")}
+    return Calibration(
+        ceilings={name: ceilings[name] for name in MEANINGS if name in ceilings},
+        absent=dict(record.pop("absent")),
+        notes=tuple(record.pop("notes")),
+        threads=threads,
+        **record,
+    )

@@ -1,0 +1,1 @@
+"""All that touches a GPU; nothing outside this folder imports cupy, numba or pynvml."""

@@ -1,0 +1,1 @@
+"""Watching the machine and this process during a run: readings, samples, health."""
