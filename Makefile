@@ -78,6 +78,8 @@ $(PEERS)/.built: $(VENV)/.tools pyproject.toml constraints.txt $(EXTRA) $(SOURCE
 		|| echo "peer not installed: $$peer"; done <$(PEERS)/peers.txt
 	@VIRTUAL_ENV=$(abspath $(PEERS)) $(PEERS)/bin/maturin develop --release >$(PEERS)/build.log 2>&1 \
 		|| { cat $(PEERS)/build.log; exit 1; }
+	@sh scripts/build_loadgen.sh $(PEERS)/bin/python target/peers \
+		|| echo "peer not built: mlcommons-loadgen"
 	@touch $@
 
 bench-peers: $(PEERS)/.built ## each kernel beside the best library for its job
