@@ -1,12 +1,12 @@
 //! Checks the last answer of a worker: cheaply every time, in full for a share of the operations.
 //!
-//! In full are checked the first operation of a type, the second, fourth, eighth and so on, and
-//! every so many after that, so that short and long runs both see full checks at a bounded cost.
+//! In full are checked the first operation of a type, the eighth, the 64th and so on, and every so
+//! many after that, so that short and long runs both see full checks at a bounded cost.
 
 use super::super::{NoPause, Verdict};
 use super::Shared;
-use super::batch::{self, LANES, NO_PATH};
-use super::bfs::{Reached, is_set};
+use super::batch::NO_PATH;
+use super::bfs::{self, Reached, is_set};
 use super::graph::Graph;
 use super::keys::mix;
 use super::lookup::{MISSING, Record};
@@ -14,12 +14,14 @@ use super::paths;
 use super::scratch::{Meter, Scratch};
 use super::worker::{Answer, Worker};
 
-/// One full check per so many operations, by op type; each keeps checking below a tenth of the
-/// operations' own time.
-const FULL_ONE_IN: [u64; 4] = [256, 8192, 128, 256];
+/// One full check per so many operations of a type, and for paths one per 1 / 16 of the nodes: a
+/// full check costs the time of some thousand operations there and grows with the graph.
+const LOOKUPS_PER_FULL: u64 = 64;
+const NODES_PER_PATH_FULL: u64 = 16;
+const TREES_PER_FULL: u64 = 512;
 
 /// Records folded anew per lookup batch: one in so many.
-const DIGEST_ONE_IN: usize = 32;
+const DIGEST_ONE_IN: usize = 128;
 
 /// Nodes of a search tree whose surroundings are checked every time.
 const SAMPLED_NODES: u64 = 8;
@@ -29,16 +31,7 @@ const SAMPLED_NEIGHBOURS: usize = 16;
 
 /// Checks the answer of the last operation.
 pub fn verify(worker: &mut Worker) -> Verdict {
-    let op = match worker.answer {
-        Answer::None => return Verdict::default(),
-        Answer::Lookup { .. } => 0,
-        Answer::Path { .. } => 1,
-        Answer::Tree { .. } => 2,
-        Answer::Distances => 3,
-    };
-    worker.verified[op] += 1;
-    let ordinal = worker.verified[op];
-    let in_full = ordinal.is_power_of_two() || ordinal % FULL_ONE_IN[op] == 0;
+    let Some(in_full) = next_is_full(worker) else { return Verdict::default() };
     let Worker { shared, scratch, .. } = worker;
     let graph = &shared.graph;
     let is_right = match worker.answer {
@@ -54,22 +47,31 @@ pub fn verify(worker: &mut Worker) -> Verdict {
                 && (!in_full || path_is_shortest(graph, from, to, length, scratch))
         }
         Answer::Tree { root, reached } => {
-            tree_is_sound(graph, root, reached, scratch, ordinal)
+            tree_is_sound(graph, root, reached, scratch, worker.verified[2])
                 && (!in_full || tree_is_valid(graph, root, scratch))
         }
-        Answer::Distances => {
-            let lanes = if in_full { 0..LANES } else { one_lane(ordinal) };
-            lanes.into_iter().all(|lane| {
-                distance_is_right(graph, worker.pairs[lane], worker.distances[lane], scratch)
-            })
-        }
+        Answer::Distances => worker
+            .pairs
+            .iter()
+            .zip(worker.distances)
+            .all(|(&pair, distance)| distance_is_right(graph, pair, distance, scratch)),
     };
     Verdict { checked: 1, violations: u32::from(!is_right) }
 }
 
-fn one_lane(ordinal: u64) -> std::ops::Range<usize> {
-    let lane = (ordinal % LANES as u64) as usize;
-    lane..lane + 1
+/// Counts the answer; says whether it is to be checked in full. None where there is no answer.
+fn next_is_full(worker: &mut Worker) -> Option<bool> {
+    let (op, one_in) = match worker.answer {
+        Answer::None => return None,
+        Answer::Lookup { .. } => (0, LOOKUPS_PER_FULL),
+        Answer::Path { .. } => (1, worker.shared.graph.nodes() as u64 / NODES_PER_PATH_FULL),
+        Answer::Tree { .. } => (2, TREES_PER_FULL),
+        Answer::Distances => (3, 1),
+    };
+    worker.verified[op] += 1;
+    let ordinal = worker.verified[op];
+    let is_power_of_eight = ordinal.is_power_of_two() && ordinal.trailing_zeros() % 3 == 0;
+    Some(is_power_of_eight || ordinal % one_in.max(1) == 0)
 }
 
 /// Misses are misses and hits the key's own node; the record's words are what they were made of.
@@ -103,7 +105,7 @@ fn path_is_sound(graph: &Graph, from: u32, to: u32, path: &[u32]) -> bool {
         && path.windows(2).all(|step| graph.has_edge(step[0], step[1]))
 }
 
-/// Its length is what a one-sided search, which shares no code with the path search, finds.
+/// Its length is what a one-sided search of the whole component finds.
 fn path_is_shortest(
     graph: &Graph,
     from: u32,
@@ -111,13 +113,12 @@ fn path_is_shortest(
     length: Option<usize>,
     scratch: &mut Scratch,
 ) -> bool {
-    let mut distance = [NO_PATH];
     let mut pause = NoPause;
-    let mut meter = Meter::new(&mut pause);
-    batch::distances(graph, &[(from, to)], &mut distance, scratch, &mut meter);
-    distance[0] == length.map_or(NO_PATH, |length| length as u32 - 1)
+    bfs::search(graph, from, scratch, &mut Meter::new(&mut pause));
+    level_of(graph, from, to, scratch) == length.map(|length| length as u32 - 1)
 }
 
+/// The distance is the length of the path that the search from both ends finds.
 fn distance_is_right(
     graph: &Graph,
     (from, to): (u32, u32),

@@ -9,16 +9,20 @@ use super::batch::{self, LANES, NO_PATH};
 use super::bfs::{self, is_set};
 use super::generate::{Listed, NODES_MAX};
 use super::graph::Graph;
+use super::keys::Draws;
 use super::paths;
 use super::scratch::{Meter, Scratch};
+use super::worker::Worker;
 
 /// The answers of one op; `graph` gives the graph itself, `assemble` that of a given edge list (and
-/// `assemble_ns` the time it took), `path_nodes` and `bfs_parents` the answers of path_finding and
+/// `assemble_ns` the time it took), `requested_keys` and `requested_pairs` what the operation of a
+/// key asks for, `path_nodes` and `bfs_parents` the answers of path_finding and
 /// bfs of which more than one is right.
 pub fn evaluate(shared: &Shared, op: &str, inputs: &Arrays) -> Result<Arrays, BuildError> {
     match op {
         "graph" => Ok(rows_of(&shared.graph)),
         "assemble" | "assemble_ns" => assemble_given(inputs, op == "assemble_ns"),
+        "requested_keys" | "requested_pairs" => requested(shared, inputs, op == "requested_keys"),
         "node_lookup" => look_up(shared, inputs),
         "path_finding" | "path_nodes" => find_paths(shared, inputs, op == "path_nodes"),
         "path_batch" => find_distances(shared, inputs),
@@ -85,6 +89,29 @@ fn assemble_given(inputs: &Arrays, only_time: bool) -> Result<Arrays, BuildError
     } else {
         rows_of(&graph)
     })
+}
+
+/// The keys, or the 64 pairs of nodes (of which all ops but path_batch take the first), that the
+/// operation of `key` draws.
+fn requested(shared: &Shared, inputs: &Arrays, wants_keys: bool) -> Result<Arrays, BuildError> {
+    let Some(&[key]) = inputs.get("key").and_then(|key| match key {
+        Array::U64(key) => Some(&key[..]),
+        _ => None,
+    }) else {
+        return Err(missing("key", "one u64"));
+    };
+    if wants_keys {
+        let batch = shared.parameters.lookup_batch;
+        let window = Draws::new(shared.requests, key).window(batch);
+        let keys = shared.pool[window..window + batch].to_vec();
+        return Ok(arrays([("keys", Array::U64(keys))]));
+    }
+    let outer = |node: u32| shared.graph.outer[node as usize];
+    let (sources, targets) = (0..LANES as u32)
+        .map(|lane| Worker::pair(shared, key, lane))
+        .map(|(from, to)| (outer(from), outer(to)))
+        .unzip();
+    Ok(arrays([("sources", Array::U32(sources)), ("targets", Array::U32(targets))]))
 }
 
 fn look_up(shared: &Shared, inputs: &Arrays) -> Result<Arrays, BuildError> {

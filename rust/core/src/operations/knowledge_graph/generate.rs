@@ -21,6 +21,9 @@ const QUADRANTS: [u64; 4] = [57, 19, 19, 5];
 
 const DOMAIN_EDGES: u64 = 0x6B67_0001;
 
+/// Source and target.
+pub type Edge = [u32; 2];
+
 /// Edges numbered from 0, to be read in any order by any thread.
 pub trait EdgeSource: Sync {
     fn nodes(&self) -> u32;
@@ -29,7 +32,7 @@ pub trait EdgeSource: Sync {
     fn count(&self) -> u64;
 
     /// The edges from `first` on.
-    fn read(&self, first: u64, edges: &mut [(u32, u32)]);
+    fn read(&self, first: u64, edges: &mut [Edge]);
 }
 
 /// An edge list in memory.
@@ -48,11 +51,11 @@ impl EdgeSource for Listed<'_> {
         self.sources.len() as u64
     }
 
-    fn read(&self, first: u64, edges: &mut [(u32, u32)]) {
+    fn read(&self, first: u64, edges: &mut [Edge]) {
         let range = first as usize..first as usize + edges.len();
         let ends = self.sources[range.clone()].iter().zip(&self.targets[range]);
         for (edge, (&source, &target)) in edges.iter_mut().zip(ends) {
-            *edge = (source, target);
+            *edge = [source, target];
         }
     }
 }
@@ -85,7 +88,7 @@ impl Rmat {
     }
 
     #[inline]
-    fn edge(&self, index: u64) -> (u32, u32) {
+    fn edge(&self, index: u64) -> Edge {
         let words = philox([index as u32, (index >> 32) as u32, 0, 0], self.key);
         let (mut source, mut target) = (0_u32, 0_u32);
         for word in words {
@@ -95,7 +98,7 @@ impl Rmat {
                 target = target << 3 | ends & 7;
             }
         }
-        (self.scaled(source), self.scaled(target))
+        [self.scaled(source), self.scaled(target)]
     }
 
     #[inline]
@@ -113,7 +116,7 @@ impl EdgeSource for Rmat {
         self.edges
     }
 
-    fn read(&self, first: u64, edges: &mut [(u32, u32)]) {
+    fn read(&self, first: u64, edges: &mut [Edge]) {
         for (index, edge) in (first..).zip(edges) {
             *edge = self.edge(index);
         }
@@ -132,19 +135,19 @@ impl Grid {
         Self { nodes, width: nodes.isqrt(), key: stream_key(seed, DOMAIN_EDGES) }
     }
 
-    fn edge(&self, index: u64) -> (u32, u32) {
+    fn edge(&self, index: u64) -> Edge {
         let lattice = 2 * u64::from(self.nodes);
         if index >= lattice {
             let shortcut = index - lattice;
             let words = philox([shortcut as u32, 0, 0, 0], self.key);
             let end = |word: u32| ((u64::from(word) * u64::from(self.nodes)) >> 32) as u32;
-            return (end(words[0]), end(words[1]));
+            return [end(words[0]), end(words[1])];
         }
         let node = (index >> 1) as u32;
         let is_right = index & 1 == 0;
         let ends_row = is_right && (node + 1) % self.width == 0;
         let other = node + if is_right { 1 } else { self.width };
-        if ends_row || other >= self.nodes { (node, node) } else { (node, other) }
+        if ends_row || other >= self.nodes { [node, node] } else { [node, other] }
     }
 }
 
@@ -157,7 +160,7 @@ impl EdgeSource for Grid {
         grid_edges(self.nodes)
     }
 
-    fn read(&self, first: u64, edges: &mut [(u32, u32)]) {
+    fn read(&self, first: u64, edges: &mut [Edge]) {
         for (index, edge) in (first..).zip(edges) {
             *edge = self.edge(index);
         }

@@ -7,13 +7,16 @@
 use super::generate::NODES_MAX;
 use super::graph::Graph;
 use super::keys::{Keys, mix};
-use super::memory::{prefetch, zeroed};
+use super::memory::{filled, prefetch, zeroed};
 
 /// The answer to a key that no node has.
 pub const MISSING: u32 = u32::MAX;
 
 /// Keys whose slots, then records, are asked for together.
 const GROUP: usize = 32;
+
+/// How far ahead slots are asked for while filling the table.
+const AHEAD_KEYS: u64 = 16;
 
 const EMPTY: u32 = u32::MAX;
 const NODE_MASK: u32 = (1 << 24) - 1;
@@ -60,7 +63,7 @@ impl Table {
     /// Records of all nodes of the graph; filled by `threads` threads.
     pub fn new(graph: &Graph, keys: Keys, threads: usize) -> Self {
         let nodes = graph.nodes();
-        let mut records: Vec<Record> = zeroed(nodes);
+        let mut records: Vec<Record> = filled(nodes);
         let part = nodes.div_ceil(threads).max(1);
         std::thread::scope(|scope| {
             for (first, records) in (0..nodes).step_by(part).zip(records.chunks_mut(part)) {
@@ -75,6 +78,8 @@ impl Table {
         let mut table = Self { slots: zeroed(slots), records, shift: 64 - slots.ilog2() };
         table.slots.fill(EMPTY);
         for node in 0..nodes as u32 {
+            let ahead = keys.key(u64::from(node) + AHEAD_KEYS);
+            prefetch(&table.slots, table.place(ahead).0);
             table.insert(node, keys.key(u64::from(node)));
         }
         table
@@ -133,5 +138,10 @@ impl Table {
     /// The bytes of the table and its records for so many nodes.
     pub fn bytes(nodes: u64) -> u64 {
         4 * slot_count(nodes) + 64 * nodes
+    }
+
+    #[cfg(test)]
+    pub fn record_mut(&mut self, node: u32) -> &mut Record {
+        &mut self.records[node as usize]
     }
 }

@@ -13,6 +13,14 @@ pub fn zeroed<T: Clone + Default>(length: usize) -> Vec<T> {
     values
 }
 
+/// As `zeroed`, for elements that the allocator cannot zero by itself: every page is touched.
+pub fn filled<T: Clone + Default>(length: usize) -> Vec<T> {
+    let mut values: Vec<T> = Vec::with_capacity(length);
+    advise_huge(values.spare_capacity_mut());
+    values.resize(length, T::default());
+    values
+}
+
 #[cfg(target_os = "linux")]
 fn advise_huge<T>(values: &mut [T]) {
     let bytes = std::mem::size_of_val(values);

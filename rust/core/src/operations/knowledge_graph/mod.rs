@@ -27,6 +27,8 @@ mod lookup;
 mod memory;
 mod paths;
 mod scratch;
+#[cfg(test)]
+mod tests;
 mod worker;
 
 /// Op types by their index in `Request::op`.
@@ -103,6 +105,10 @@ struct KnowledgeGraph {
 
 pub fn build(parameters: &str, build: &Build<'_>) -> Result<Arc<dyn Component>, BuildError> {
     let parameters = serde_json::from_str::<Parameters>(parameters)?.checked()?;
+    Ok(Arc::new(KnowledgeGraph { shared: Arc::new(prepare(parameters, build)?) }))
+}
+
+fn prepare(parameters: Parameters, build: &Build<'_>) -> Result<Shared, BuildError> {
     let began = Instant::now();
     let graph = assemble::assemble(&*parameters.source(build.seed), build)?;
     let graph_build_s = began.elapsed().as_secs_f64();
@@ -113,8 +119,7 @@ pub fn build(parameters: &str, build: &Build<'_>) -> Result<Arc<dyn Component>, 
     let table = Table::new(&graph, keys, build.threads);
     let pool = keys::pool(keys, parameters.nodes, build.seed);
     let requests = Draws::stream(build.seed);
-    let shared = Shared { parameters, graph, table, keys, pool, requests, graph_build_s };
-    Ok(Arc::new(KnowledgeGraph { shared: Arc::new(shared) }))
+    Ok(Shared { parameters, graph, table, keys, pool, requests, graph_build_s })
 }
 
 impl Component for KnowledgeGraph {
