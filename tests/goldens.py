@@ -20,6 +20,8 @@ GOLDEN = Path(__file__).parent / "golden"
 HELP = (
     (),
     ("max-throughput",),
+    ("calibrate",),
+    ("doctor",),
     ("config",),
     ("config", "show"),
     ("config", "schema"),
@@ -48,6 +50,10 @@ REFUSED = (
     "max-throughput --config list.yaml",
     "max-throughput --config typo.yaml",
     "max-throughput --components null --out bad.yaml/runs",
+    "calibrate --duration 5",
+    "calibrate --duration 11s",
+    "calibrate --out absent",
+    "doctor --out absent",
     "config show mixd",
     "list --out bad.yaml",
 )

@@ -19,9 +19,11 @@ import pytest
 
 from figures import result, result_json
 from goldens import GOLDEN, REFUSED, help_texts, refusals, swarmbench
+from swarmbench.ceilings import MEANINGS, Calibration
 from swarmbench.config import Config
 from swarmbench.errors import PRECEDENCE, MachineError, SafetyStop, Status, final_status
 from swarmbench.plan import Plan
+from swarmbench.report.machine import ceilings_text
 from swarmbench.rundir import RunDirectory
 from swarmbench.schema import Result
 
@@ -190,6 +192,29 @@ def test_config_show_prints_the_resolved_plan() -> None:
     text = swarmbench(*words.split()[:-1])
     assert text.status == 0
     assert "\nseed: 7\n" in text.stdout
+
+
+def test_doctor_gives_every_finding_as_text_and_as_json(tmp_path: Path) -> None:
+    ended = swarmbench("doctor", "--out", str(tmp_path), "--json")
+    findings = json.loads(ended.stdout)["findings"]
+    assert {each["state"] for each in findings} <= {"ok", "warn", "missing"}
+    text = swarmbench("doctor", "--out", str(tmp_path)).stdout
+    assert all(f"{each['name']}:" in text for each in findings)
+    assert max(map(len, text.splitlines())) <= 80
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_calibrate_gives_every_ceiling_and_leaves_nothing(tmp_path: Path) -> None:
+    words = "calibrate --duration 1s --json --allow-concurrent --threads 1 --out"
+    ended = swarmbench(*words.split(), str(tmp_path))
+    assert (ended.status, ended.stderr) == (0, "")
+    found = Calibration.from_json(json.loads(ended.stdout))
+    assert found.threads == 1
+    assert found.ceilings["copy_bytes_s"].value > 0
+    assert set(found.ceilings) | set(found.absent) == set(MEANINGS)
+    text = ceilings_text(found)
+    assert all(name in text for name in MEANINGS)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_list_tells_finished_runs_from_those_cut_off(tmp_path: Path) -> None:

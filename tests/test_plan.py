@@ -9,14 +9,15 @@ from typing import Any, ClassVar, Self
 
 import pytest
 
+from swarmbench import calibrate
 from swarmbench.components import COMPONENTS, Null
 from swarmbench.config import Config, Host, Override, load, resolve
 from swarmbench.errors import ConfigurationError, MachineError
-from swarmbench.plan import HARNESS_BYTES, PHASES, Plan, Process, Simulation
+from swarmbench.plan import CALIBRATION_BYTES, HARNESS_BYTES, PHASES, Plan, Process, Simulation
 
 HOST = Host(
     cpus=(0, 1, 2, 3, 6, 7),
-    cpu_quota=None,
+    threads_max=6,
     memory_available_bytes=10_000_000_000,
     disk_free_bytes=10**12,
     gpu_problem="no NVIDIA driver is loaded",
@@ -81,13 +82,13 @@ def test_a_duration_scales_every_phase_and_keeps_the_shape() -> None:
 
 
 @pytest.mark.parametrize(
-    ("cpus", "quota", "threads", "generator"),
-    [((0, 1), None, 2, None), ((0, 1, 2, 3, 6, 7), None, 5, 7), ((0, 1, 2, 3), 1.5, 2, None)],
+    ("cpus", "threads_max", "threads", "generator"),
+    [((0, 1), 2, 2, None), ((0, 1, 2, 3, 6, 7), 6, 5, 7), ((0, 1, 2, 3), 1, 1, None)],
 )
 def test_the_generator_has_a_core_of_its_own_where_there_are_enough(
-    cpus: tuple[int, ...], quota: float | None, threads: int, generator: int | None
+    cpus: tuple[int, ...], threads_max: int, threads: int, generator: int | None
 ) -> None:
-    plan = planned(dataclasses.replace(HOST, cpus=cpus, cpu_quota=quota))
+    plan = planned(dataclasses.replace(HOST, cpus=cpus, threads_max=threads_max))
     assert (plan.threads, plan.generator_cpu) == (threads, generator)
     assert generator not in plan.cpus
 
@@ -216,6 +217,13 @@ def test_a_gpu_that_is_demanded_and_absent_is_the_machines_fault() -> None:
     assert planned(backend="cpu").backend_reason == "as asked"
 
 
+def test_what_calibration_writes_is_in_what_the_run_writes() -> None:
+    # The scratch file is written up to seven times.
+    assert CALIBRATION_BYTES == 7 * calibrate.DISK_FILE_QUICK_BYTES
+    real, simulated = planned(), planned(settings={"simulate": "none"})
+    assert real.written_bytes() - simulated.written_bytes() == CALIBRATION_BYTES
+
+
 def test_simulated_systems_are_read_and_others_refused() -> None:
     assert planned(settings={"simulate": "mm1:knee=4.2"}).simulation == Simulation("mm1", 4.2)
     assert planned(settings={"simulate": "none"}).simulation == Simulation("none", None)
@@ -250,6 +258,6 @@ def test_the_description_says_minutes_bytes_written_and_memory() -> None:
         "phases    ramp_up 60.0 s, sustained 3.50 min, search 4.00 min, recovery 90.0 s\n"
         "load      elastic: 1.00k/s poisson, 64 in flight when sustained, 5.00 KB\n"
         "time      10.0 minutes, preparation and calibration apart\n"
-        "writes    1.16 MB of 100 GB allowed\n"
+        "writes    236 MB of 100 GB allowed\n"
         "memory    150 MB of 6.00 GB allowed"
     )

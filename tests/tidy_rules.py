@@ -29,7 +29,7 @@ GPU_LIBRARIES = {"cupy", "numba", "pynvml", "cuda", "cuda_core"}
 LAYERS = (
     {"errors", "_native"},
     {"units"},
-    {"schema", "hlog", "measured"},
+    {"schema", "hlog", "measured", "ceilings", "cgroup"},
     {"estimates"},
     {"outcome"},
     {"gpu", "machine", "lock"},
@@ -42,7 +42,7 @@ LAYERS = (
     {"config"},
     {"analysis"},
     {"report"},
-    {"experiments", "calibrate", "baselines"},
+    {"experiments", "calibrate", "doctor", "baselines"},
     {"run"},
     {"cli", "dashboard", "exporter"},
     {"__main__"},

@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,14 +17,17 @@ from swarmbench.config import (
     SCENARIOS,
     Config,
     Override,
+    chosen_cores,
     load,
     read_host,
     resolve,
     scalar,
     set_override,
 )
-from swarmbench.errors import Status, SwarmbenchError, final_status
+from swarmbench.errors import ConfigurationError, Status, SwarmbenchError, final_status
+from swarmbench.lock import machine_lock
 from swarmbench.plan import Plan
+from swarmbench.report.machine import ceilings_text, findings_text
 from swarmbench.report.progress import shown_progress
 from swarmbench.report.runs import runs_table
 from swarmbench.report.text import summary
@@ -75,10 +79,11 @@ _Set = Annotated[
     typer.Option("--set", metavar="KEY.PATH=VALUE", help="Override one configuration key."),
 ]
 _Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
+_Concurrent = Annotated[bool, typer.Option("--allow-concurrent", help="Run beside another run.")]
 _Out = Annotated[Path, typer.Option(metavar="DIR", help="Where run directories are.")]
 
 
-@app.command("max-throughput")
+@app.command("max-throughput", short_help="Push everything to its limit and find where it breaks.")
 def max_throughput(
     context: typer.Context,
     profile: Annotated[
@@ -115,9 +120,7 @@ def max_throughput(
     simulate: Annotated[
         str | None, _key("SYSTEM", "Test a simulated system, such as mm1:knee=4.2.")
     ] = None,
-    allow_concurrent: Annotated[
-        bool, typer.Option("--allow-concurrent", help="Run beside another run.")
-    ] = False,
+    allow_concurrent: _Concurrent = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what the run will do and cost; run nothing.")
     ] = False,
@@ -135,6 +138,69 @@ def max_throughput(
         _say(json.dumps(plan.to_json(), indent=2) if as_json else plan.describe())
         return Status.OK
     return _run(plan, out, as_json=as_json, live=live, allow_concurrent=allow_concurrent)
+
+
+@app.command("calibrate", short_help="Measure what the machine can do at best.")
+def calibrate_command(
+    duration: Annotated[str, _key("TIME", "To spend, 1s to 10s. Default: 8s.")] = "8s",
+    threads: Annotated[str | None, _key("N", "Threads. Default: all that can run.")] = None,
+    cpus: Annotated[str | None, _key("0,2-5", "Cores to use. Default: all allowed.")] = None,
+    out: Annotated[Path, _key("DIR", "The disk to measure. Default: this one.")] = Path("."),
+    as_json: _Json = False,
+    allow_concurrent: _Concurrent = False,
+) -> int:
+    """Measure the machine's own ceilings: memory, cache, arithmetic, disk, timer, wake-up.
+
+    They are what a result's percentages of the roof refer to. Writes and removes one file.
+
+    Example: swarmbench calibrate --duration 4s --json
+    """
+    from swarmbench import calibrate
+
+    _check_folder(out)
+    settings = [("threads", threads), ("cpus", cpus), ("duration", duration)]
+    overrides = _overrides({name: value for name, value in settings if value is not None})
+    chosen = load("max-throughput", overrides=overrides).settings
+    host = read_host(out)
+    cores = chosen_cores(chosen, host, overrides)
+    seconds = chosen.duration or calibrate.SECONDS_DEFAULT
+    if not 1 <= seconds <= 10:
+        raise ConfigurationError("--duration", f"`{duration}` is out of range; give `1s` to `10s`")
+    with (
+        machine_lock("calibrate", out, allow_concurrent=allow_concurrent),
+        shown_progress(wanted=not as_json) as progress,
+    ):
+        found = calibrate.measure(
+            chosen.threads or min(len(cores), host.threads_max),
+            out,
+            seconds=seconds,
+            cpus=cores,
+            progress=progress,
+        )
+    _say(json.dumps(found.to_json(), indent=2) if as_json else ceilings_text(found))
+    return Status.OK
+
+
+@app.command("doctor", short_help="Say what would disturb a measurement here.")
+def doctor_command(
+    out: Annotated[Path, _key("DIR", "Where runs will be. Default: here.")] = Path("."),
+    as_json: _Json = False,
+) -> int:
+    """Say what this machine can run, what is missing and what would disturb a measurement.
+
+    Changes nothing; every remedy is yours to apply or leave.
+
+    Example: swarmbench doctor --json
+    """
+    from swarmbench import doctor
+
+    _check_folder(out)
+    findings = doctor.examine(out)
+    if as_json:
+        _say(json.dumps({"findings": [asdict(each) for each in findings]}, indent=2))
+    else:
+        _say(findings_text(findings))
+    return Status.OK
 
 
 @config_app.command("show")
@@ -183,6 +249,13 @@ def list_command(out: _Out = Path("runs"), as_json: _Json = False) -> int:
     runs = list_runs(out)
     _say(json.dumps({"runs": runs}, indent=2) if as_json else runs_table(runs))
     return Status.OK
+
+
+def _check_folder(path: Path) -> None:
+    """Raises `ConfigurationError` unless `path` is a folder that can be written."""
+    if not path.is_dir():
+        raise ConfigurationError("--out", f"`{path}` is no folder; name one that exists")
+    check_writable(path)
 
 
 def _overrides(parameters: dict[str, Any]) -> list[Override]:

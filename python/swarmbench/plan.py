@@ -26,6 +26,8 @@ _RECORD_BYTES_PER_COMPONENT_S = 1200
 _RECORD_BYTES_PER_S = 400
 #: Bytes of the summaries and histograms of each component, over all phases.
 _SUMMARY_BYTES_PER_COMPONENT = 200_000
+#: What the calibration before a run writes and removes again, at most (`calibrate.measure`).
+CALIBRATION_BYTES = 7 * (32 << 20)
 #: Resident bytes of swarmbench itself: the bound that its own tests hold it to.
 HARNESS_BYTES = 150_000_000
 
@@ -192,9 +194,10 @@ class Plan:
         return sum(components) + HARNESS_BYTES
 
     def written_bytes(self) -> int:
-        """Bytes that the run directory will take."""
+        """Bytes that calibration and the run directory will write."""
+        calibration = 0 if self.simulation is not None else CALIBRATION_BYTES
         per_second = _RECORD_BYTES_PER_S + _RECORD_BYTES_PER_COMPONENT_S * len(self.workloads)
-        return int(
+        return calibration + int(
             self.phases.total_s / self.sample_interval_s * per_second
             + _SUMMARY_BYTES_PER_COMPONENT * len(self.workloads)
         )

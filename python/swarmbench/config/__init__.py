@@ -3,13 +3,14 @@
 from swarmbench.config.host import Host, read_host
 from swarmbench.config.load import Override, load, scalar, set_override
 from swarmbench.config.models import SCENARIOS, Config
-from swarmbench.config.resolve import resolve
+from swarmbench.config.resolve import chosen_cores, resolve
 
 __all__ = [
     "SCENARIOS",
     "Config",
     "Host",
     "Override",
+    "chosen_cores",
     "load",
     "read_host",
     "resolve",

@@ -14,7 +14,7 @@ from swarmbench import units
 from swarmbench.components import COMPONENTS, Component
 from swarmbench.config.host import Host
 from swarmbench.config.load import KeyPath, Override, place, problem_of
-from swarmbench.config.models import Config, Distribution, WorkloadConfig, right_name
+from swarmbench.config.models import Config, Distribution, Settings, WorkloadConfig, right_name
 from swarmbench.config.types import shown
 from swarmbench.errors import ConfigurationError, MachineError
 from swarmbench.plan import (
@@ -100,7 +100,7 @@ def resolve(
         needed, allowed = units.about_bytes(plan.written_bytes()), units.about_bytes(disk_budget)
         raise MachineError(
             f"the run would write {needed} and only {allowed} of disk are allowed and free",
-            hint="shorten it by `--duration`, or choose another disk by `--out`",
+            hint="raise `--disk-write-budget`, or choose another disk by `--out`",
         )
     return plan
 
@@ -122,18 +122,29 @@ def _backend_reason(config: Config, host: Host) -> str:
 
 def _cores(config: Config, host: Host, source: _Source) -> tuple[tuple[int, ...], int | None, int]:
     """The workers' cores, the generator's own where there are enough, and the workers' number."""
-    chosen = config.settings.cpus if config.settings.cpus is not None else host.cpus
+    chosen = _allowed_cores(config.settings, host, source)
+    usable = min(len(chosen), host.threads_max)
+    apart = usable >= CORES_FOR_GENERATOR_MIN
+    workers = chosen[:-1] if apart else chosen
+    threads = config.settings.threads or (usable - 1 if apart else usable)
+    return workers, chosen[-1] if apart else None, threads
+
+
+def chosen_cores(
+    settings: Settings, host: Host, overrides: Sequence[Override] = ()
+) -> tuple[int, ...]:
+    """The cores that were chosen, or all that are allowed; `ConfigurationError` for others."""
+    return _allowed_cores(settings, host, _Source("configuration", overrides))
+
+
+def _allowed_cores(settings: Settings, host: Host, source: _Source) -> tuple[int, ...]:
+    chosen = settings.cpus if settings.cpus is not None else host.cpus
     absent = sorted(set(chosen) - set(host.cpus))
     if absent:
         allowed = units.format_numbers(host.cpus)
         problem = f"core {absent[0]} is not allowed here; choose from `{allowed}`"
         raise source.error(("settings", "cpus"), problem)
-    quota = len(chosen) if host.cpu_quota is None else max(1, math.ceil(host.cpu_quota))
-    usable = min(len(chosen), quota)
-    apart = usable >= CORES_FOR_GENERATOR_MIN
-    workers = chosen[:-1] if apart else chosen
-    threads = config.settings.threads or (usable - 1 if apart else usable)
-    return workers, chosen[-1] if apart else None, threads
+    return chosen
 
 
 def _phases(config: Config, source: _Source) -> Phases:
