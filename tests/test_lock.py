@@ -100,8 +100,16 @@ def test_the_file_is_for_every_user_and_no_link_is_followed(tmp_path: Path) -> N
     path = tmp_path / "lock"
     with machine_lock("max-throughput", Path("runs/first"), path=path):
         assert path.stat().st_mode & 0o777 == 0o666
+    precious = tmp_path / "precious"
+    precious.write_text("kept")
     link = tmp_path / "link"
-    link.symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(MachineError, match="cannot be opened"), machine_lock("x", link, path=link):
-        pass
-    assert not (tmp_path / "elsewhere").exists()
+    for target in (precious, tmp_path / "absent"):
+        link.symlink_to(target)
+        with (
+            pytest.raises(MachineError, match="cannot be opened"),
+            machine_lock("x", link, path=link),
+        ):
+            pass
+        link.unlink()
+    assert precious.read_text() == "kept"
+    assert not (tmp_path / "absent").exists()

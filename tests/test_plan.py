@@ -15,6 +15,7 @@ from swarmbench.config import Config, Host, Override, load, resolve
 from swarmbench.errors import ConfigurationError, MachineError
 from swarmbench.plan import CALIBRATION_BYTES, HARNESS_BYTES, PHASES, Plan, Process, Simulation
 
+CONFIGS = Path(__file__).parent.parent / "configs"
 HOST = Host(
     cpus=(0, 1, 2, 3, 6, 7),
     threads_max=6,
@@ -64,6 +65,12 @@ def refused(**content: Any) -> str:
     with pytest.raises(ConfigurationError) as caught:
         planned(**content)
     return str(caught.value)
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_configuration_that_is_shipped_makes_a_plan(path: Path) -> None:
+    config = load("max-throughput", file=path)
+    assert {each.name for each in resolve(config, HOST).workloads} == set(config.workloads)
 
 
 def test_quick_takes_a_minute_with_the_search_the_longest() -> None:
