@@ -15,7 +15,8 @@ HOLDER = """
 import sys
 from pathlib import Path
 from swarmbench.lock import machine_lock
-with machine_lock("max-throughput", Path("runs/first"), path=Path(sys.argv[1])):
+with machine_lock("max-throughput", Path("runs"), path=Path(sys.argv[1])) as lock:
+    lock.name_run(Path("/runs/first"))
     print("held", flush=True)
     sys.stdin.read()
 """
@@ -46,11 +47,11 @@ def test_a_second_run_is_refused_and_told_of_the_first(tmp_path: Path) -> None:
     finally:
         holder.communicate("")
     assert str(caught.value) == (
-        f"another run is on this machine: max-throughput, process {holder.pid}, in `runs/first`"
+        f"another run is on this machine: max-throughput, process {holder.pid}, in `/runs/first`"
     )
     assert caught.value.exit_code == 3
-    with machine_lock("max-throughput", Path("runs/third"), path=path) as alone:
-        assert alone
+    with machine_lock("max-throughput", Path("runs/third"), path=path) as lock:
+        assert lock.alone
 
 
 def test_a_holder_killed_by_sigkill_leaves_the_machine_free(tmp_path: Path) -> None:
@@ -58,17 +59,20 @@ def test_a_holder_killed_by_sigkill_leaves_the_machine_free(tmp_path: Path) -> N
     holder = start_holder(path)
     holder.kill()
     holder.communicate()
-    with machine_lock("max-throughput", Path("runs/next"), path=path) as alone:
-        assert alone
+    with machine_lock("max-throughput", Path("runs/next"), path=path) as lock:
+        assert lock.alone
 
 
 def test_a_concurrent_run_is_allowed_when_asked_and_knows_it(tmp_path: Path) -> None:
     path = tmp_path / "lock"
     with (
         machine_lock("max-throughput", Path("runs/first"), path=path),
-        machine_lock("x", Path("runs/second"), path=path, allow_concurrent=True) as alone,
+        machine_lock("x", Path("runs/second"), path=path, allow_concurrent=True) as lock,
     ):
-        assert not alone
+        before = path.read_text()
+        lock.name_run(Path("runs/second"))
+        assert not lock.alone
+        assert path.read_text() == before
 
 
 def test_whatever_stands_in_the_file_is_told_in_one_line(tmp_path: Path) -> None:

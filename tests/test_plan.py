@@ -11,7 +11,18 @@ import pytest
 
 from swarmbench import calibrate
 from swarmbench.components import COMPONENTS, Null
-from swarmbench.config import Config, Host, Override, load, resolve
+from swarmbench.config import (
+    OPTIONS,
+    Config,
+    Host,
+    Override,
+    load,
+    make_plan,
+    overrides_of,
+    read_host,
+    resolve,
+)
+from swarmbench.config.models import Section
 from swarmbench.errors import ConfigurationError, MachineError
 from swarmbench.plan import CALIBRATION_BYTES, HARNESS_BYTES, PHASES, Plan, Process, Simulation
 
@@ -268,3 +279,34 @@ def test_the_description_says_minutes_bytes_written_and_memory() -> None:
         "writes    236 MB of 100 GB allowed\n"
         "memory    150 MB of 6.00 GB allowed"
     )
+
+
+def test_the_host_is_read_for_a_folder_that_is_not_there_yet(tmp_path: Path) -> None:
+    host = read_host(tmp_path / "not" / "yet")
+    assert host.cpus
+    assert 1 <= host.threads_max <= len(host.cpus)
+    assert host.memory_available_bytes > 0
+    assert host.disk_free_bytes > 0
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_options_from_python_make_the_same_plan_and_are_blamed_by_name(tmp_path: Path) -> None:
+    given = {"profile": "standard", "seed": 3, "duration": "90s", "threads": None}
+    overrides = overrides_of(given)
+    plan = make_plan("max-throughput", overrides=overrides, components=["null"], out=tmp_path)
+    assert (plan.profile, plan.seed) == ("standard", 3)
+    assert plan.phases.total_s == pytest.approx(90)
+    wrong = overrides_of({"duration": 90})
+    with pytest.raises(ConfigurationError, match=r"^duration: `90` has no unit"):
+        make_plan("max-throughput", overrides=wrong, components=["null"], out=tmp_path)
+
+
+def test_every_option_is_a_key_of_the_configuration() -> None:
+    for path in OPTIONS.values():
+        fields = Config.model_fields
+        for part in path[:-1]:
+            section = fields[part].annotation
+            assert isinstance(section, type)
+            assert issubclass(section, Section)
+            fields = section.model_fields
+        assert path[-1] in fields

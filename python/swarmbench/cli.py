@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,8 +19,9 @@ from swarmbench.config import (
     Override,
     chosen_cores,
     load,
+    make_plan,
+    overrides_of,
     read_host,
-    resolve,
     scalar,
     set_override,
 )
@@ -48,22 +49,8 @@ app = typer.Typer(
 config_app = typer.Typer(rich_markup_mode=None, help="Show what a configuration means.")
 app.add_typer(config_app, name="config")
 
-#: Options that are keys of the configuration: where each goes, and whether it is a number.
-_KEYS: dict[str, tuple[tuple[str, ...], bool]] = {
-    "profile": (("profile",), False),
-    "duration": (("settings", "duration"), False),
-    "backend": (("backend",), False),
-    "device": (("device",), False),
-    "seed": (("seed",), True),
-    "threads": (("settings", "threads"), True),
-    "cpus": (("settings", "cpus"), False),
-    "sample_interval": (("settings", "sample_interval"), False),
-    "memory_budget": (("memory_budget",), False),
-    "disk_write_budget": (("disk_write_budget",), False),
-    "max_multiplier": (("settings", "max_multiplier"), True),
-    "slo_degradation": (("settings", "slo_degradation"), True),
-    "simulate": (("settings", "simulate"), False),
-}
+#: Options whose text is a number; the others are read by their key's own parser.
+_NUMBERS = ("seed", "threads", "max_multiplier", "slo_degradation")
 
 
 def _key(metavar: str, text: str) -> Any:
@@ -133,7 +120,14 @@ def max_throughput(
     """
     check_writable(out)
     overrides = [set_override(text) for text in settings or ()] + _overrides(context.params)
-    plan = _plan("max-throughput", config, overrides, components, out, name)
+    plan = make_plan(
+        "max-throughput",
+        file=config,
+        overrides=overrides,
+        components=_names(components),
+        out=out,
+        name=name,
+    )
     if dry_run:
         _say(json.dumps(plan.to_json(), indent=2) if as_json else plan.describe())
         return Status.OK
@@ -158,8 +152,7 @@ def calibrate_command(
     from swarmbench import calibrate
 
     _check_folder(out)
-    settings = [("threads", threads), ("cpus", cpus), ("duration", duration)]
-    overrides = _overrides({name: value for name, value in settings if value is not None})
+    overrides = _overrides({"threads": threads, "cpus": cpus, "duration": duration})
     chosen = load("max-throughput", overrides=overrides).settings
     host = read_host(out)
     cores = chosen_cores(chosen, host, overrides)
@@ -220,7 +213,9 @@ def config_show(
         Override(("scenario",), scenario, "SCENARIO"),
         *(set_override(text) for text in settings or ()),
     ]
-    plan = _plan(scenario, config, overrides, components, out, None).to_json()
+    plan = make_plan(
+        scenario, file=config, overrides=overrides, components=_names(components), out=out
+    ).to_json()
     _say(json.dumps(plan, indent=2) if as_json else yaml.safe_dump(plan, sort_keys=False).rstrip())
     return Status.OK
 
@@ -258,30 +253,19 @@ def _check_folder(path: Path) -> None:
     check_writable(path)
 
 
-def _overrides(parameters: dict[str, Any]) -> list[Override]:
+def _overrides(parameters: Mapping[str, str | None]) -> list[Override]:
     """The options that were given and are keys of the configuration."""
-    given: list[Override] = []
-    for name, (path, is_number) in _KEYS.items():
-        text = parameters.get(name)
-        if text is not None:
-            value = scalar(text) if is_number else text
-            given.append(Override(path, value, f"--{name.replace('_', '-')}"))
-    return given
+    given = {
+        name: scalar(text) if name in _NUMBERS and text is not None else text
+        for name, text in parameters.items()
+    }
+    return overrides_of(given, lambda name: f"--{name.replace('_', '-')}")
 
 
-def _plan(
-    scenario: str,
-    file: Path | None,
-    overrides: Sequence[Override],
-    components: str | None,
-    out: Path,
-    name: str | None,
-) -> Plan:
-    names = None
-    if components is not None:
-        names = [part.strip() for part in components.split(",") if part.strip()]
-    config = load(scenario, file=file, overrides=overrides, components=names)
-    return resolve(config, read_host(out), name=name, file=file, overrides=overrides)
+def _names(components: str | None) -> list[str] | None:
+    if components is None:
+        return None
+    return [part.strip() for part in components.split(",") if part.strip()]
 
 
 def _run(plan: Plan, out: Path, *, as_json: bool, live: bool, allow_concurrent: bool) -> int:

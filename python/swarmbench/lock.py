@@ -13,6 +13,7 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from swarmbench.errors import MachineError
@@ -24,6 +25,33 @@ _TAG_BYTES_MAX = 4096
 _ATTEMPTS_MAX = 10
 
 
+@dataclass(frozen=True, slots=True)
+class MachineLock:
+    """The machine as one run has it: alone, or beside another one that was there first."""
+
+    scenario: str
+    descriptor: int | None
+
+    @property
+    def alone(self) -> bool:
+        """Whether the lock is held; False beside another run."""
+        return self.descriptor is not None
+
+    def name_run(self, directory: Path) -> None:
+        """Says which run directory this run has, for the next one that is refused."""
+        if self.descriptor is None:
+            return
+        place = str(directory.absolute())
+        tag = {"pid": os.getpid(), "scenario": self.scenario, "run_directory": place}
+        try:
+            os.ftruncate(self.descriptor, 0)
+            os.pwrite(self.descriptor, json.dumps(tag).encode(), 0)
+        except OSError as error:
+            # Another user's file opened for reading, or a full disk: the lock holds all the same.
+            if error.errno not in (errno.EBADF, errno.EINVAL, errno.ENOSPC, errno.EDQUOT):
+                raise
+
+
 @contextmanager
 def machine_lock(
     scenario: str,
@@ -31,24 +59,25 @@ def machine_lock(
     *,
     allow_concurrent: bool = False,
     path: Path = LOCK_PATH,
-) -> Iterator[bool]:
-    """Holds the machine for one run; yields whether it is held alone.
+) -> Iterator[MachineLock]:
+    """Holds the machine for one run, which is in `run_directory` (or will be below it).
 
     Raises `MachineError` naming the first run where another holds it, unless
-    `allow_concurrent`: then the block runs beside it and False is yielded.
+    `allow_concurrent`: then the block runs beside it and the lock is not held.
     """
     descriptor = _open_held(path)
+    lock = MachineLock(scenario, descriptor)
     if descriptor is None:
         if not allow_concurrent:
             raise MachineError(
                 f"another run is on this machine: {_holder(path)}",
                 hint="wait for it, or allow both by `--allow-concurrent`; they disturb each other",
             )
-        yield False
+        yield lock
         return
     try:
-        _write_tag(descriptor, scenario, run_directory)
-        yield True
+        lock.name_run(run_directory)
+        yield lock
     finally:
         os.close(descriptor)
 
@@ -98,17 +127,6 @@ def _is_at(descriptor: int, path: Path) -> bool:
         return False
     here = os.fstat(descriptor)
     return (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino)
-
-
-def _write_tag(descriptor: int, scenario: str, run_directory: Path) -> None:
-    tag = {"pid": os.getpid(), "scenario": scenario, "run_directory": str(run_directory)}
-    try:
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, json.dumps(tag).encode(), 0)
-    except OSError as error:
-        # Another user's file opened for reading, or a full disk: the lock holds all the same.
-        if error.errno not in (errno.EBADF, errno.EINVAL, errno.ENOSPC, errno.EDQUOT):
-            raise
 
 
 def _holder(path: Path) -> str:
