@@ -245,6 +245,9 @@ def test_what_calibration_writes_is_in_what_the_run_writes() -> None:
 def test_simulated_systems_are_read_and_others_refused() -> None:
     assert planned(settings={"simulate": "mm1:knee=4.2"}).simulation == Simulation("mm1", 4.2)
     assert planned(settings={"simulate": "none"}).simulation == Simulation("none", None)
+    plan = planned(settings={"simulate": "none"}, workloads={"elastic": {}, "fixed": {}})
+    assert [each.name for each in plan.workloads] == ["null"]
+    assert plan.notes == ("simulated system `none`: no component of this machine runs",)
     for text in ("mm2:knee=4", "mm1", "mm1:4", "mm1:knee=1", "hard:knee=inf", "none:knee=3", ""):
         assert "give `mm1:knee=4.2`" in refused(settings={"simulate": text})
 

@@ -67,6 +67,9 @@ _Set = Annotated[
 ]
 _Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 _Concurrent = Annotated[bool, typer.Option("--allow-concurrent", help="Run beside another run.")]
+_DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Say what the run will do and cost; run nothing.")
+]
 _Out = Annotated[Path, typer.Option(metavar="DIR", help="Where run directories are.")]
 
 
@@ -108,9 +111,7 @@ def max_throughput(
         str | None, _key("SYSTEM", "Test a simulated system, such as mm1:knee=4.2.")
     ] = None,
     allow_concurrent: _Concurrent = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what the run will do and cost; run nothing.")
-    ] = False,
+    dry_run: _DryRun = False,
 ) -> int:
     """Push all components at once until the machine breaks, and see it recover.
 

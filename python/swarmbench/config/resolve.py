@@ -71,8 +71,13 @@ def resolve(
     phases = _phases(config, source)
     memory_budget = _memory_budget(config, host, source)
     disk_budget = min(config.disk_write_budget, host.disk_free_bytes)
-    workloads = [_workload(each, part, config, source) for each, part in config.workloads.items()]
+    simulation = _simulation(settings.simulate, source)
+    # What a simulated system does is nobody's figure but its own.
+    parts = config.workloads if simulation is None else {"null": WorkloadConfig.model_validate({})}
+    workloads = [_workload(each, part, config, source) for each, part in parts.items()]
     workloads, notes = _fit(workloads, memory_budget - HARNESS_BYTES, threads)
+    if simulation is not None:
+        notes.append(f"simulated system `{settings.simulate}`: no component of this machine runs")
     plan = Plan(
         scenario=config.scenario,
         name=name,
@@ -93,7 +98,7 @@ def resolve(
         health=_health(config),
         criteria=_criteria(config, source),
         workloads=tuple(workloads),
-        simulation=_simulation(settings.simulate, source),
+        simulation=simulation,
         notes=tuple(notes),
     )
     if plan.written_bytes() > disk_budget:
