@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import NamedTuple
 from unittest.mock import patch
 
+from configuration_page import configuration_page
 from figures import result
 from swarmbench.cli import main
 from swarmbench.report.text import summary
 
 GOLDEN = Path(__file__).parent / "golden"
+PAGE = Path(__file__).parent.parent / "docs" / "configuration.md"
 
 #: Command lines whose `--help` is kept.
 HELP = (
@@ -110,3 +112,4 @@ if __name__ == "__main__":
         }
     for _name, _text in _texts.items():
         (GOLDEN / _name).write_text(_text, encoding="utf-8")
+    PAGE.write_text(configuration_page(), encoding="utf-8")

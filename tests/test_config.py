@@ -12,6 +12,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as some
 
+from configuration_page import configuration_page
+from goldens import PAGE
 from swarmbench.components import COMPONENTS
 from swarmbench.config import Config, load, set_override
 from swarmbench.config.load import FILE_BYTES_MAX
@@ -143,6 +145,10 @@ def test_every_key_has_a_meaning_and_a_default_in_the_schema() -> None:
             where = f"{section['title']}.{key}"
             assert described.get("description"), where
             assert "default" in described or section["title"] == "CriterionConfig", where
+
+
+def test_the_page_of_the_documentation_is_the_one_of_the_models() -> None:
+    assert PAGE.read_text(encoding="utf-8") == configuration_page()
 
 
 def test_what_is_written_is_read_back_the_same(write: Write) -> None:

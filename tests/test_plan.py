@@ -252,6 +252,16 @@ def test_simulated_systems_are_read_and_others_refused() -> None:
         assert "give `mm1:knee=4.2`" in refused(settings={"simulate": text})
 
 
+def test_what_is_asked_in_vain_is_said() -> None:
+    asked = {"submit": "armed", "isolation": "green", "endpoint": {"url": "http://host:8000"}}
+    assert planned(device=0, workloads={"null": asked}).notes == (
+        "device is for the cuda backend and has no effect",
+        "null: submit armed is for the cuda backend and has no effect",
+        "null: isolation green is for the cuda backend and has no effect",
+        "null: it serves its own requests, the endpoint has no effect",
+    )
+
+
 def test_criteria_of_the_users_own_must_be_known() -> None:
     own = {"metric": "breaking_point", "target": 3, "failure_threshold": 1}
     assert planned(criteria=[own]).criteria[0].target == 3

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,11 @@ from pydantic import ValidationError
 from swarmbench import units
 from swarmbench.components import COMPONENTS, Component
 from swarmbench.config.host import Host
-from swarmbench.config.load import KeyPath, Override, place, problem_of
-from swarmbench.config.models import Config, Distribution, Settings, WorkloadConfig, right_name
+from swarmbench.config.load import KeyPath, Override, problem_of
+from swarmbench.config.models import Config, Settings, WorkloadConfig, right_name
+from swarmbench.config.processes import Source, process_of
 from swarmbench.config.types import shown
-from swarmbench.errors import ConfigurationError, MachineError
+from swarmbench.errors import MachineError
 from swarmbench.plan import (
     CRITERIA,
     HARNESS_BYTES,
@@ -26,7 +27,6 @@ from swarmbench.plan import (
     Health,
     Phases,
     Plan,
-    Process,
     Simulation,
     WorkloadPlan,
 )
@@ -35,18 +35,6 @@ from swarmbench.plan import (
 DURATION_S_MIN = 2.0
 #: From this many cores on, the generator has one of its own.
 CORES_FOR_GENERATOR_MIN = 4
-TRACE_ARRIVALS_MAX = 10_000_000
-
-
-@dataclass(frozen=True, slots=True)
-class _Source:
-    """Where the configuration came from, for the errors that only resolving can find."""
-
-    where: str
-    overrides: Sequence[Override]
-
-    def error(self, path: tuple[str, ...], problem: str) -> ConfigurationError:
-        return ConfigurationError(place(self.where, path, self.overrides), problem)
 
 
 def resolve(
@@ -62,7 +50,7 @@ def resolve(
     Raises `ConfigurationError` where values do not fit one another, `MachineError` where the
     machine cannot run it. `file` and `overrides` only name the place in an error.
     """
-    source = _Source(str(file) if file is not None else "configuration", overrides)
+    source = Source(str(file) if file is not None else "configuration", overrides)
     settings = config.settings
     if not config.workloads:
         raise source.error(("workloads",), f"names none; {right_name('', COMPONENTS)}")
@@ -76,6 +64,7 @@ def resolve(
     parts = config.workloads if simulation is None else {"null": WorkloadConfig.model_validate({})}
     workloads = [_workload(each, part, config, source) for each, part in parts.items()]
     workloads, notes = _fit(workloads, memory_budget - HARNESS_BYTES, threads)
+    notes += _unused(config)
     if simulation is not None:
         notes.append(f"simulated system `{settings.simulate}`: no component of this machine runs")
     plan = Plan(
@@ -110,6 +99,24 @@ def resolve(
     return plan
 
 
+def _unused(config: Config) -> list[str]:
+    """What a file for machines with a GPU, or for other components, asks for in vain here."""
+    notes = ["device is for the cuda backend and has no effect"] if config.device else []
+    for name, part in config.workloads.items():
+        asked = {
+            f"submit {part.submit}": part.submit != "native",
+            f"isolation {part.isolation}": part.isolation != "none",
+        }
+        notes += [
+            f"{name}: {key} is for the cuda backend and has no effect"
+            for key, is_asked in asked.items()
+            if is_asked
+        ]
+        if part.endpoint is not None:
+            notes.append(f"{name}: it serves its own requests, the endpoint has no effect")
+    return notes
+
+
 def _backend_reason(config: Config, host: Host) -> str:
     """Why the CPU was chosen; raises where another backend was demanded."""
     wanted = {name: part.backend or config.backend for name, part in config.workloads.items()}
@@ -125,7 +132,7 @@ def _backend_reason(config: Config, host: Host) -> str:
     return host.gpu_problem or "a GPU is there, but this version has no CUDA kernels"
 
 
-def _cores(config: Config, host: Host, source: _Source) -> tuple[tuple[int, ...], int | None, int]:
+def _cores(config: Config, host: Host, source: Source) -> tuple[tuple[int, ...], int | None, int]:
     """The workers' cores, the generator's own where there are enough, and the workers' number."""
     chosen = _allowed_cores(config.settings, host, source)
     usable = min(len(chosen), host.threads_max)
@@ -139,10 +146,10 @@ def chosen_cores(
     settings: Settings, host: Host, overrides: Sequence[Override] = ()
 ) -> tuple[int, ...]:
     """The cores that were chosen, or all that are allowed; `ConfigurationError` for others."""
-    return _allowed_cores(settings, host, _Source("configuration", overrides))
+    return _allowed_cores(settings, host, Source("configuration", overrides))
 
 
-def _allowed_cores(settings: Settings, host: Host, source: _Source) -> tuple[int, ...]:
+def _allowed_cores(settings: Settings, host: Host, source: Source) -> tuple[int, ...]:
     chosen = settings.cpus if settings.cpus is not None else host.cpus
     absent = sorted(set(chosen) - set(host.cpus))
     if absent:
@@ -152,7 +159,7 @@ def _allowed_cores(settings: Settings, host: Host, source: _Source) -> tuple[int
     return chosen
 
 
-def _phases(config: Config, source: _Source) -> Phases:
+def _phases(config: Config, source: Source) -> Phases:
     settings, lengths = config.settings, PHASES[config.profile]
     phases = Phases(
         ramp_up_s=settings.ramp_up or lengths.ramp_up_s,
@@ -171,7 +178,7 @@ def _phases(config: Config, source: _Source) -> Phases:
     return phases.scaled_to(settings.duration)
 
 
-def _memory_budget(config: Config, host: Host, source: _Source) -> int:
+def _memory_budget(config: Config, host: Host, source: Source) -> int:
     budget = config.memory_budget
     if isinstance(budget, float):
         budget = int(budget * host.memory_available_bytes)
@@ -187,7 +194,7 @@ def _memory_budget(config: Config, host: Host, source: _Source) -> int:
     return budget
 
 
-def _workload(name: str, part: WorkloadConfig, config: Config, source: _Source) -> WorkloadPlan:
+def _workload(name: str, part: WorkloadConfig, config: Config, source: Source) -> WorkloadPlan:
     at = ("workloads", name)
     component = _component(COMPONENTS[name], part, config, source)
     rate_s, share = component.production_rate_s, component.capacity_share
@@ -201,7 +208,7 @@ def _workload(name: str, part: WorkloadConfig, config: Config, source: _Source) 
         backend="cpu",
         rate_s=rate_s,
         capacity_share=None if rate_s is not None else share,
-        process=_process(part.distribution, (*at, "distribution"), source),
+        process=process_of(part.distribution, (*at, "distribution"), source),
         op_weights=_op_weights(component, part, (*at, "ops"), source),
         in_flight_max=part.max_in_flight or component.stress_in_flight,
         queue_max=part.queue,
@@ -216,7 +223,7 @@ def _workload(name: str, part: WorkloadConfig, config: Config, source: _Source) 
 
 
 def _component(
-    kind: type[Component], part: WorkloadConfig, config: Config, source: _Source
+    kind: type[Component], part: WorkloadConfig, config: Config, source: Source
 ) -> Component:
     """The component with its parameters; `sizes` and `data_mix` stand for parameters of it."""
     at = ("workloads", kind.name)
@@ -253,7 +260,7 @@ def _right_parameters(kind: type[Component]) -> str:
 
 
 def _op_weights(
-    component: Component, part: WorkloadConfig, at: tuple[str, ...], source: _Source
+    component: Component, part: WorkloadConfig, at: tuple[str, ...], source: Source
 ) -> dict[str, float]:
     known = [op.name for op in component.ops]
     for name in part.ops:
@@ -266,41 +273,7 @@ def _op_weights(
     return {name: weight for name, weight in weights.items() if weight > 0}
 
 
-def _process(part: Distribution, at: tuple[str, ...], source: _Source) -> Process:
-    if part.kind == "gamma":
-        return Process("gamma", shape=part.shape)
-    if part.kind == "onoff":
-        return Process("onoff", on_s=part.on, off_s=part.off)
-    if part.kind == "trace":
-        if part.file is None:
-            raise source.error((*at, "file"), "is missing; name a file of intended starts")
-        return Process("trace", times_ns=_trace(Path(part.file), (*at, "file"), source))
-    return Process(part.kind)
-
-
-def _trace(path: Path, at: tuple[str, ...], source: _Source) -> tuple[int, ...]:
-    right = "give seconds, one a line, ascending"
-    times: list[int] = []
-    try:
-        with path.open(encoding="ascii") as file:
-            for number, line in enumerate(file, start=1):
-                time_ns = float(line) * 1e9
-                last_ns = times[-1] if times else 0
-                if not last_ns <= time_ns < 2**63 or number > TRACE_ARRIVALS_MAX:
-                    raise source.error(at, f"line {number} of {shown(path)} is wrong; {right}")
-                times.append(round(time_ns))
-    except OSError as error:
-        problem = f"{shown(str(path))} cannot be read ({error.strerror})"
-        raise source.error(at, f"{problem}; name a file that can be read") from None
-    except ValueError as error:
-        problem = f"{shown(str(path))} is no list of numbers ({error})"
-        raise source.error(at, f"{problem}; {right}") from None
-    if not times:
-        raise source.error(at, f"{shown(str(path))} is empty; {right}")
-    return tuple(times)
-
-
-def _endpoint(part: WorkloadConfig, at: tuple[str, ...], source: _Source) -> Endpoint | None:
+def _endpoint(part: WorkloadConfig, at: tuple[str, ...], source: Source) -> Endpoint | None:
     if part.endpoint is None:
         return None
     if not part.endpoint.url.startswith(("http://", "https://")):
@@ -339,7 +312,7 @@ def _fit(
     return fitted, notes
 
 
-def _criteria(config: Config, source: _Source) -> tuple[Criterion, ...]:
+def _criteria(config: Config, source: Source) -> tuple[Criterion, ...]:
     for position, each in enumerate(config.criteria):
         if each.metric not in CRITERIA:
             right = right_name(each.metric, CRITERIA)
@@ -363,7 +336,7 @@ def _health(config: Config) -> Health:
     )
 
 
-def _simulation(text: str | None, source: _Source) -> Simulation | None:
+def _simulation(text: str | None, source: Source) -> Simulation | None:
     if text is None:
         return None
     system, _, setting = text.partition(":")
