@@ -230,7 +230,7 @@ def test_list_tells_finished_runs_from_those_cut_off(tmp_path: Path) -> None:
         ("complete", "warn", 4.2),
         ("incomplete", None, None),
     ]
-    assert "complete    warn     4.2" in swarmbench("list", "--out", str(tmp_path)).stdout
+    assert "complete    warn     4.2x" in swarmbench("list", "--out", str(tmp_path)).stdout
 
 
 def test_the_module_is_a_program_that_is_quiet_when_its_reader_leaves() -> None:

@@ -151,7 +151,7 @@ def test_any_text_is_read_or_refused_in_one_line(text: str) -> None:
         (units.about_seconds(0.9996), "1.00 s"),
         (units.about_seconds(0.00073), "730 µs"),
         (units.about_seconds(2e-9), "2.00 ns"),
-        (units.about_seconds(0), "0 ns"),
+        (units.about_seconds(0), "0 s"),
         (units.about_seconds(300), "5.00 min"),
         (units.about_seconds(259_200), "72.0 h"),
         (units.about_bytes(999_999), "1.00 MB"),

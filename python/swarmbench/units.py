@@ -259,6 +259,8 @@ def about_seconds(seconds: float) -> str:
     """A time for people, three digits: `17.3 µs`, `2.05 ms`, `41.0 s`, `12.5 min`."""
     if not math.isfinite(seconds):
         return str(seconds)
+    if seconds == 0:
+        return "0 s"
     if seconds >= 7200:
         return f"{_three(seconds / 3600)} h"
     if seconds >= 120:
@@ -271,8 +273,6 @@ def about_seconds(seconds: float) -> str:
 
 def _three(number: float) -> str:
     """Three significant digits without an exponent."""
-    if number == 0:
-        return "0"
     digits = max(0, 2 - math.floor(math.log10(abs(float(f"{number:.2e}")))))
     return f"{number:.{digits}f}"
 

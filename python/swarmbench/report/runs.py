@@ -13,6 +13,12 @@ def runs_table(runs: Sequence[Mapping[str, Any]]) -> str:
     if not runs:
         return "no runs"
     rows = [[title.replace("_", " ") for title in _COLUMNS]]
-    rows += [["-" if run[name] is None else str(run[name]) for name in _COLUMNS] for run in runs]
+    rows += [[_cell(run[name]) for name in _COLUMNS] for run in runs]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.3g}x" if isinstance(value, float) else str(value)

@@ -84,11 +84,9 @@ def _reasons(result: Result) -> Iterator[str]:
 
 
 def _facts(result: Result) -> Iterator[tuple[str, str]]:
-    yield (
-        "run",
-        f"{result.run_id}, {result.profile}, {result.backend}, seed {result.seed}, "
-        f"{about_seconds(result.duration_s)}",
-    )
+    yield "run", result.run_id if result.name is None else f"{result.run_id} ({result.name})"
+    took = about_seconds(result.duration_s)
+    yield "profile", f"{result.profile} on {result.backend}, seed {result.seed}, took {took}"
     if result.production_scale != 1:
         yield "production", f"1x is {result.production_scale:.3g} of the production rates here"
     point = result.breaking_point
@@ -204,8 +202,10 @@ def _value(criterion: CriterionResult) -> str:
 def _with_unit(value: float, unit: str) -> str:
     if unit == "s":
         return about_seconds(value)
-    sign = "%" if unit == "percent" else unit
-    return f"{value:.4g}{'' if sign in ('x', '%', '') else ' '}{sign}"
+    if unit == "x":
+        return f"{value:.3g}x"
+    # A share of wrong answers is told from none by its fifth or sixth digit.
+    return f"{value:.6g}%" if unit in ("%", "percent") else f"{value:.4g} {unit}".rstrip()
 
 
 def _interval(interval: Interval | None, unit: str) -> str:
