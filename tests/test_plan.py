@@ -309,6 +309,8 @@ def test_options_from_python_make_the_same_plan_and_are_blamed_by_name(tmp_path:
     plan = make_plan("max-throughput", overrides=overrides, components=["null"], out=tmp_path)
     assert (plan.profile, plan.seed) == ("standard", 3)
     assert plan.phases.total_s == pytest.approx(90)
+    with pytest.raises(ConfigurationError, match=r"^sead: is no option; did you mean `seed`\?$"):
+        overrides_of({"sead": 3})
     wrong = overrides_of({"duration": 90})
     with pytest.raises(ConfigurationError, match=r"^duration: `90` has no unit"):
         make_plan("max-throughput", overrides=wrong, components=["null"], out=tmp_path)

@@ -14,6 +14,7 @@ import typer
 import yaml
 
 from swarmbench.config import (
+    OPTIONS,
     SCENARIOS,
     Config,
     Override,
@@ -259,6 +260,7 @@ def _overrides(parameters: Mapping[str, str | None]) -> list[Override]:
     given = {
         name: scalar(text) if name in _NUMBERS and text is not None else text
         for name, text in parameters.items()
+        if name in OPTIONS
     }
     return overrides_of(given, lambda name: f"--{name.replace('_', '-')}")
 

@@ -7,7 +7,9 @@ from pathlib import Path
 
 from swarmbench.config.host import read_host
 from swarmbench.config.load import Override, load
+from swarmbench.config.models import right_name
 from swarmbench.config.resolve import resolve
+from swarmbench.errors import ConfigurationError
 from swarmbench.plan import Plan
 
 #: The name of each option in Python (with dashes and `--` on the command line), and its key.
@@ -29,7 +31,13 @@ OPTIONS: Mapping[str, tuple[str, ...]] = {
 
 
 def overrides_of(given: Mapping[str, object], label: Callable[[str], str] = str) -> list[Override]:
-    """The options in `given` that are not None; `label` is what an error calls each."""
+    """The options in `given` that are not None; `label` is what an error calls each.
+
+    Raises `ConfigurationError` for a name that is no option.
+    """
+    for name in given:
+        if name not in OPTIONS:
+            raise ConfigurationError(label(name), f"is no option; {right_name(name, OPTIONS)}")
     return [
         Override(path, given[name], label(name))
         for name, path in OPTIONS.items()
