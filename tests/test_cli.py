@@ -16,6 +16,8 @@ from typing import Any
 
 import jsonschema
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as some
 
 from figures import result, result_json
 from goldens import GOLDEN, REFUSED, help_texts, refusals, swarmbench
@@ -231,6 +233,34 @@ def test_list_tells_finished_runs_from_those_cut_off(tmp_path: Path) -> None:
         ("incomplete", None, None),
     ]
     assert "complete    warn     4.2x" in swarmbench("list", "--out", str(tmp_path)).stdout
+
+
+options = some.sampled_from(
+    [
+        *("--profile", "--duration", "--components", "--backend", "--device", "--seed", "--cpus"),
+        *("--threads", "--sample-interval", "--memory-budget", "--disk-write-budget", "--set"),
+        *("--max-multiplier", "--slo-degradation", "--simulate", "--name", "--json", "--x"),
+    ]
+)
+odd_values = some.sampled_from(
+    [
+        *("", "0", "-1", "7", "nan", "1e99", "50%", "9s", "64GB", "null", "full", "cuda", "auto"),
+        *("mm1:knee=3", "seed=", "settings=7", "workloads.null=", "a.b=[1", "criteria=[7]"),
+        *("workloads.null.params={x: 1}", "health.interval=1s", "\x00", "[", "{}", "!!x y", "*a"),
+    ]
+)
+
+
+@settings(max_examples=100, deadline=None)
+@given(some.lists(some.tuples(options, odd_values), max_size=3))
+def test_whatever_is_typed_ends_in_a_plan_or_one_line(words: list[tuple[str, str]]) -> None:
+    typed = [word for pair in words for word in pair]
+    ended = swarmbench(*NULL, "--dry-run", *typed)
+    assert ended.status in (0, 2, 3)
+    assert bool(ended.stdout) == (ended.status == 0)
+    lines = ended.stderr.splitlines()
+    assert len(lines) == {0: 0, 2: 1, 3: 2}[ended.status]
+    assert not lines or lines[0].startswith("error: ")
 
 
 def test_the_module_is_a_program_that_is_quiet_when_its_reader_leaves() -> None:
