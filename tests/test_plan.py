@@ -140,6 +140,8 @@ def test_a_workload_has_the_components_own_load_unless_another_is_given() -> Non
     ).workload("null")
     assert (given.rate_s, given.capacity_share) == (None, 0.05)
     assert given.process == Process("onoff", on_s=2.0, off_s=0.5)
+    shown = Plan.to_json(dataclasses.replace(planned(), workloads=(given,)))
+    assert shown["workloads"]["null"]["process"] == {"kind": "onoff", "on_s": 2.0, "off_s": 0.5}
     assert (given.in_flight_max, given.stress_in_flight, given.queue_max) == (3, 4, 5)
     assert (given.overload, given.latency_target_ns) == ("drop", 10_000_000)
     assert given.throughput_target_s == 1e7
@@ -186,6 +188,8 @@ def test_a_trace_is_read_in_nanoseconds_or_refused_by_its_line(tmp_path: Path) -
         250_000_000,
         1_000_000_000,
     )
+    shown = planned(workloads=workloads()).to_json()["workloads"]["null"]["process"]
+    assert (shown["arrivals"], shown["last_ns"], len(shown["sha256"])) == (3, 10**9, 64)
     for text, problem in {
         "1\n0.5\n": "line 2 of",
         "-1\n": "line 1 of",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -237,10 +238,29 @@ def _workload_json(workload: WorkloadPlan) -> dict[str, Any]:
     return {name: _json(value) for name, value in fields.items()}
 
 
+def _process_json(process: Process) -> dict[str, Any]:
+    """A process with the parameters of its kind; a trace, which can be long, by its digest."""
+    fields: dict[str, Any] = {"kind": process.kind}
+    if process.kind == "gamma":
+        fields["shape"] = process.shape
+    if process.kind == "onoff":
+        fields |= {"on_s": process.on_s, "off_s": process.off_s}
+    if process.kind == "trace":
+        text = "\n".join(map(str, process.times_ns))
+        fields |= {
+            "arrivals": len(process.times_ns),
+            "last_ns": process.times_ns[-1],
+            "sha256": hashlib.sha256(text.encode()).hexdigest(),
+        }
+    return fields
+
+
 def _json(value: Any) -> Any:
     """Frozen dataclasses, tuples and mappings as JSON values."""
     if isinstance(value, Endpoint) and value.key is not None:
         value = dataclasses.replace(value, key=REDACTED)
+    if isinstance(value, Process):
+        return _process_json(value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {each.name: _json(getattr(value, each.name)) for each in dataclasses.fields(value)}
     if isinstance(value, Mapping):
