@@ -1,17 +1,21 @@
-//! The vector generator: sixteen votes side by side, the same bits as `Aim::vote`.
+//! The vector generator: the same bits as `Aim::vote`, several votes side by side.
 //!
-//! One body is compiled for the plain target and for AVX2, and the best that the CPU has is chosen
-//! when a component is built.
+//! One body is compiled for each kind of vector, and the widest that the CPU has is chosen when a
+//! component is built.
 
 use super::parameters::Mix;
-use super::votes::{Aim, Digest, SEQUENCE_MAX, Vote, scaled};
+use super::vector::{Plain, Vector};
+use super::votes::{Aim, Digest, SEQUENCE_MAX, Vote};
 use crate::random::{MULTIPLIERS, WEYL};
 
-const LANES: usize = 16;
-type Lanes = [u32; LANES];
+/// Lanes of the widest vector.
+const LANES_MAX: usize = 8;
 
 /// Writes the votes `first..first + votes.len()` of a batch and returns their digest.
 pub type Fill = fn(&Aim<'_>, u32, &mut [Vote]) -> Digest;
+
+/// Writes scores of candidates, four per Philox block; arguments: stream, request key, first block.
+pub type Score = fn([u32; 2], [u32; 2], u32, &mut [u32]);
 
 const UNIFORM: u8 = Mix::Uniform as u8;
 const ZIPF: u8 = Mix::Zipf as u8;
@@ -19,168 +23,227 @@ const SAME: u8 = Mix::Same as u8;
 const BYZANTINE: u8 = Mix::Byzantine as u8;
 const DUPLICATES: u8 = Mix::Duplicates as u8;
 
+macro_rules! by_mix {
+    ($mix:expr, $path:ident) => {
+        match $mix {
+            Mix::Uniform => $path::<UNIFORM>,
+            Mix::Zipf => $path::<ZIPF>,
+            Mix::Same => $path::<SAME>,
+            Mix::Byzantine => $path::<BYZANTINE>,
+            Mix::Duplicates => $path::<DUPLICATES>,
+        }
+    };
+}
+
 /// The generator of a mix on this CPU.
 pub fn best(mix: Mix) -> Fill {
     #[cfg(target_arch = "x86_64")]
     if std::arch::is_x86_feature_detected!("avx2") {
-        return match mix {
-            Mix::Uniform => wide::<UNIFORM>,
-            Mix::Zipf => wide::<ZIPF>,
-            Mix::Same => wide::<SAME>,
-            Mix::Byzantine => wide::<BYZANTINE>,
-            Mix::Duplicates => wide::<DUPLICATES>,
-        };
+        return by_mix!(mix, fill_avx2);
     }
     portable(mix)
 }
 
 /// The generator of a mix on any CPU.
 pub fn portable(mix: Mix) -> Fill {
-    match mix {
-        Mix::Uniform => fill::<UNIFORM>,
-        Mix::Zipf => fill::<ZIPF>,
-        Mix::Same => fill::<SAME>,
-        Mix::Byzantine => fill::<BYZANTINE>,
-        Mix::Duplicates => fill::<DUPLICATES>,
+    by_mix!(mix, fill_plain)
+}
+
+/// The scorer of this CPU.
+pub fn best_score() -> Score {
+    #[cfg(target_arch = "x86_64")]
+    if std::arch::is_x86_feature_detected!("avx2") {
+        return score_avx2;
     }
+    score::<Plain>
+}
+
+fn fill_plain<const MIX: u8>(aim: &Aim<'_>, first: u32, votes: &mut [Vote]) -> Digest {
+    fill::<Plain, MIX>(aim, first, votes)
 }
 
 #[cfg(target_arch = "x86_64")]
-fn wide<const MIX: u8>(aim: &Aim<'_>, first: u32, votes: &mut [Vote]) -> Digest {
+fn fill_avx2<const MIX: u8>(aim: &Aim<'_>, first: u32, votes: &mut [Vote]) -> Digest {
     #[target_feature(enable = "avx2")]
-    fn compiled<const MIX: u8>(aim: &Aim<'_>, first: u32, votes: &mut [Vote]) -> Digest {
-        fill::<MIX>(aim, first, votes)
+    unsafe fn compiled<const MIX: u8>(aim: &Aim<'_>, first: u32, votes: &mut [Vote]) -> Digest {
+        fill::<super::vector::Avx2, MIX>(aim, first, votes)
     }
     // SAFETY: `best` hands this function out only where AVX2 was detected.
     unsafe { compiled::<MIX>(aim, first, votes) }
 }
 
-#[inline(always)]
-fn each(make: impl Fn(usize) -> u32) -> Lanes {
-    std::array::from_fn(make)
+#[cfg(target_arch = "x86_64")]
+fn score_avx2(stream: [u32; 2], key: [u32; 2], first: u32, scores: &mut [u32]) {
+    #[target_feature(enable = "avx2")]
+    unsafe fn compiled(stream: [u32; 2], key: [u32; 2], first: u32, scores: &mut [u32]) {
+        score::<super::vector::Avx2>(stream, key, first, scores);
+    }
+    // SAFETY: `best_score` hands this function out only where AVX2 was detected.
+    unsafe { compiled(stream, key, first, scores) }
 }
 
 #[inline(always)]
-fn philox_lanes(mut counter: [Lanes; 4], mut key: [u32; 2]) -> [Lanes; 4] {
+fn word<V: Vector>(value: u32) -> V {
+    V::splat(u64::from(value))
+}
+
+#[inline(always)]
+fn low<V: Vector>(lanes: V) -> V {
+    lanes.and(V::splat(0xFFFF_FFFF))
+}
+
+/// The words `first, first + 1, ...`.
+#[inline(always)]
+fn successive<V: Vector>(first: u32) -> V {
+    let mut lanes = V::Array::default();
+    for (lane, index) in lanes.as_mut().iter_mut().zip(u64::from(first)..) {
+        *lane = index;
+    }
+    V::load(&lanes)
+}
+
+/// Philox4x32-10; the upper halves of counters and results mean nothing.
+#[inline(always)]
+fn philox<V: Vector>(mut counter: [V; 4], mut key: [u32; 2]) -> [V; 4] {
+    let multipliers = MULTIPLIERS.map(word::<V>);
     for _ in 0..10 {
-        let [c0, c1, c2, c3] = counter;
+        let products = [counter[0].mul(multipliers[0]), counter[2].mul(multipliers[1])];
         counter = [
-            each(|i| scaled(c2[i], MULTIPLIERS[1]) ^ c1[i] ^ key[0]),
-            each(|i| c2[i].wrapping_mul(MULTIPLIERS[1])),
-            each(|i| scaled(c0[i], MULTIPLIERS[0]) ^ c3[i] ^ key[1]),
-            each(|i| c0[i].wrapping_mul(MULTIPLIERS[0])),
+            products[1].shift_right::<32>().xor(counter[1]).xor(word(key[0])),
+            products[1],
+            products[0].shift_right::<32>().xor(counter[3]).xor(word(key[1])),
+            products[0],
         ];
         key = [key[0].wrapping_add(WEYL[0]), key[1].wrapping_add(WEYL[1])];
     }
     counter
 }
 
+/// One vote per lane as its two halves: agent and proposal; value, flags and round.
 #[inline(always)]
-fn fill<const MIX: u8>(aim: &Aim<'_>, first: u32, votes: &mut [Vote]) -> Digest {
-    let mut sums = [[0u32; LANES]; 4];
-    let whole = votes.len() / LANES * LANES;
-    let (rows, rest) = votes.split_at_mut(whole);
-    for (row, out) in rows.chunks_exact_mut(LANES).enumerate() {
-        let words = draw::<MIX>(aim, first + (row * LANES) as u32);
-        for (sum, word) in sums.iter_mut().zip(&words) {
-            *sum = each(|i| sum[i].wrapping_add(word[i]));
+fn fill<V: Vector, const MIX: u8>(aim: &Aim<'_>, first: u32, votes: &mut [Vote]) -> Digest {
+    let mut digest = Digest { votes: votes.len() as u64, words: [0; 4] };
+    let mut sums = [V::splat(0); 4];
+    let mut rows = votes.chunks_exact_mut(V::LANES);
+    let mut index = successive::<V>(first);
+    for row in rows.by_ref() {
+        let words = draw::<V, MIX>(aim, index);
+        // At most 2^24 votes of 2^32 each: a sum cannot overflow.
+        for (sum, words) in sums.iter_mut().zip(words) {
+            *sum = sum.add(words);
         }
-        for (i, vote) in out.iter_mut().enumerate() {
-            *vote = Vote {
-                agent: words[0][i],
-                proposal: words[1][i],
-                value: words[2][i] as u16,
-                flags: (words[2][i] >> 16) as u16,
-                round: words[3][i],
-            };
-        }
+        store(words, row);
+        index = low(index.add(V::splat(V::LANES as u64)));
     }
-    let mut digest = Digest {
-        votes: whole as u64,
-        words: sums.map(|sum| sum.iter().fold(0u32, |total, &part| total.wrapping_add(part))),
-    };
-    for (offset, vote) in rest.iter_mut().enumerate() {
-        *vote = aim.vote(first + (whole + offset) as u32);
-        digest.add(*vote);
+    for (total, sum) in digest.words.iter_mut().zip(sums) {
+        *total = sum.lanes().as_ref().iter().sum::<u64>() as u32;
+    }
+    let rest = rows.into_remainder();
+    if !rest.is_empty() {
+        let mut row = [Vote::default(); LANES_MAX];
+        store(draw::<V, MIX>(aim, index), &mut row[..V::LANES]);
+        rest.copy_from_slice(&row[..rest.len()]);
+        digest.merge(Digest { votes: 0, ..Digest::of(rest) });
     }
     digest
 }
 
-/// Votes `first..first + LANES` as their four words.
 #[inline(always)]
-fn draw<const MIX: u8>(aim: &Aim<'_>, first: u32) -> [Lanes; 4] {
-    let ballot = &aim.ballot;
-    let index = each(|i| first.wrapping_add(i as u32));
-    let origin = if MIX == DUPLICATES { each(|i| aim.origin(index[i])) } else { index };
-    let counter = [origin, [0; LANES], [aim.key[0]; LANES], [aim.key[1]; LANES]];
-    let words = philox_lanes(counter, aim.source.stream);
-    let agent = each(|i| scaled(words[0][i], ballot.agents));
-    let proposal = if MIX == ZIPF {
-        each(|i| aim.source.zipf.rank(words[1][i]))
-    } else {
-        each(|i| scaled(words[1][i], ballot.proposals))
-    };
-    let value =
-        if MIX == SAME { [0; LANES] } else { each(|i| aim.preference(agent[i], proposal[i])) };
-    let sent = [
-        each(|i| ballot.agent_first.wrapping_add(agent[i])),
-        each(|i| ballot.proposal_first.wrapping_add(proposal[i])),
-        value,
-        [ballot.round; LANES],
-    ];
-    if MIX == BYZANTINE { misbehave(aim, agent, &words, sent) } else { sent }
+fn store<V: Vector>(words: [V; 4], row: &mut [Vote]) {
+    let [agent, proposal, word, round] = words;
+    let halves = [agent.xor(proposal.shift_left::<32>()), word.xor(round.shift_left::<32>())];
+    V::store(halves[0], halves[1], row);
 }
 
+/// The votes of these indices as their four words, upper halves zero.
 #[inline(always)]
-fn misbehave(aim: &Aim<'_>, agent: Lanes, words: &[Lanes; 4], sent: [Lanes; 4]) -> [Lanes; 4] {
+fn draw<V: Vector, const MIX: u8>(aim: &Aim<'_>, index: V) -> [V; 4] {
     let ballot = &aim.ballot;
-    let kind = each(|i| {
-        let kind = ((words[3][i] >> 16) * 3) >> 16;
-        if agent[i] < aim.source.faulty { kind } else { 3 }
-    });
-    let other = each(|i| {
-        let sequence = (words[3][i] & u32::from(SEQUENCE_MAX)) << 16;
-        scaled(words[2][i], ballot.values) | sequence
-    });
+    let origin = if MIX == DUPLICATES { origins(aim, index) } else { index };
+    let counter = [origin, V::splat(0), word(aim.key[0]), word(aim.key[1])];
+    let words = philox(counter, aim.source.stream);
+    let agent = words[0].mul(word(ballot.agents)).shift_right::<32>();
+    let proposal = if MIX == ZIPF {
+        let mut lanes = words[1].lanes();
+        for lane in lanes.as_mut() {
+            *lane = u64::from(aim.source.zipf.rank(*lane as u32));
+        }
+        V::load(&lanes)
+    } else {
+        words[1].mul(word(ballot.proposals)).shift_right::<32>()
+    };
+    let value = if MIX == SAME { V::splat(0) } else { preferences(aim, agent, proposal) };
+    let sent = [
+        low(agent.add(word(ballot.agent_first))),
+        low(proposal.add(word(ballot.proposal_first))),
+        value,
+        word(ballot.round),
+    ];
+    if MIX == BYZANTINE { misbehave(aim, agent, words, sent) } else { sent }
+}
+
+/// `mixed` on lanes whose upper halves are zero, and stay so.
+#[inline(always)]
+fn mixed<V: Vector>(mut lanes: V) -> V {
+    lanes = low(lanes.xor(lanes.shift_right::<16>()).mul(word(0x7FEB_352D)));
+    lanes = low(lanes.xor(lanes.shift_right::<15>()).mul(word(0x846C_A68B)));
+    lanes.xor(lanes.shift_right::<16>())
+}
+
+/// `Aim::origin` on lanes.
+#[inline(always)]
+fn origins<V: Vector>(aim: &Aim<'_>, index: V) -> V {
+    let kept = word::<V>(aim.source.first_sent);
+    let scaled = index.mul(kept).add(V::splat(65_535));
+    let (before, after) = (scaled.shift_right::<16>(), scaled.add(kept).shift_right::<16>());
+    let earlier = mixed(index.xor(word(aim.salt))).mul(before).shift_right::<32>();
+    before.below(after, before, earlier)
+}
+
+/// `Aim::preference` on lanes.
+#[inline(always)]
+fn preferences<V: Vector>(aim: &Aim<'_>, agent: V, proposal: V) -> V {
+    let (salt, values) = (word::<V>(aim.salt), word::<V>(aim.ballot.values));
+    let spread = word::<V>(0x9E37_79B1);
+    let pair = agent.mul(spread).xor(proposal.mul(word(0x85EB_CA77)));
+    let hash = mixed(low(pair.xor(salt)));
+    let leading = proposal.mul(spread).add(salt).mul(values).shift_right::<32>();
+    let own = hash.shift_right::<16>().mul(values).shift_right::<16>();
+    hash.and(V::splat(0xFFFF)).below(word(aim.source.agreement), leading, own)
+}
+
+/// `Aim::misbehave` on lanes; `words` may have anything in their upper halves.
+#[inline(always)]
+fn misbehave<V: Vector>(aim: &Aim<'_>, agent: V, words: [V; 4], sent: [V; 4]) -> [V; 4] {
+    let zero = V::splat(0);
+    let drawn = low(words[3]).shift_right::<16>().mul(word(3)).shift_right::<16>();
+    let kind = agent.below(word(aim.source.faulty), drawn, word(3));
+    let sequence = words[3].and(word(u32::from(SEQUENCE_MAX))).shift_left::<16>();
+    let other = words[2].mul(word(aim.ballot.values)).shift_right::<32>().xor(sequence);
+    let is_kind = |which: u32, yes: V, no: V| {
+        kind.below(word(which), no, kind.below(word(which + 1), yes, no))
+    };
     [
-        each(|i| sent[0][i].wrapping_add(if kind[i] == 1 { ballot.agents } else { 0 })),
+        low(sent[0].add(is_kind(1, word(aim.ballot.agents), zero))),
         sent[1],
-        each(|i| if kind[i] == 0 { other[i] } else { sent[2][i] }),
-        each(|i| sent[3][i].wrapping_add(u32::from(kind[i] == 2))),
+        is_kind(0, other, sent[2]),
+        low(sent[3].add(is_kind(2, word(1), zero))),
     ]
 }
 
-/// Writes the scores of the agents `first * 4 ..` of an election: four per Philox block.
 #[inline(always)]
-fn scores_body(stream: [u32; 2], key: [u32; 2], first: u32, scores: &mut [u32]) {
-    for (row, out) in scores.chunks_mut(4 * LANES).enumerate() {
-        let start = first + (row * LANES) as u32;
-        let block = each(|i| start.wrapping_add(i as u32));
-        let counter = [block, [0; LANES], [key[0]; LANES], [key[1]; LANES]];
-        let words = philox_lanes(counter, stream);
-        for (position, score) in out.iter_mut().enumerate() {
-            *score = words[position % 4][position / 4];
+fn score<V: Vector>(stream: [u32; 2], key: [u32; 2], first: u32, scores: &mut [u32]) {
+    let mut row = [Vote::default(); LANES_MAX];
+    let row = &mut row[..V::LANES];
+    let mut index = successive::<V>(first);
+    for out in scores.chunks_mut(4 * V::LANES) {
+        let counter = [index, V::splat(0), word(key[0]), word(key[1])];
+        store(philox(counter, stream).map(low), row);
+        for (four, block) in out.chunks_mut(4).zip(row.iter()) {
+            four.copy_from_slice(&block.words()[..four.len()]);
         }
+        index = low(index.add(V::splat(V::LANES as u64)));
     }
-}
-
-/// Writes scores of candidates; arguments: stream, request key, first block, scores.
-pub type Score = fn([u32; 2], [u32; 2], u32, &mut [u32]);
-
-/// The scorer of this CPU.
-pub fn best_score() -> Score {
-    #[cfg(target_arch = "x86_64")]
-    if std::arch::is_x86_feature_detected!("avx2") {
-        return |stream, key, first, scores| {
-            #[target_feature(enable = "avx2")]
-            fn compiled(stream: [u32; 2], key: [u32; 2], first: u32, scores: &mut [u32]) {
-                scores_body(stream, key, first, scores);
-            }
-            // SAFETY: this closure is handed out only where AVX2 was detected.
-            unsafe { compiled(stream, key, first, scores) }
-        };
-    }
-    scores_body
 }
 
 #[cfg(test)]
@@ -216,7 +279,7 @@ mod tests {
         let mut fast = vec![0; 300];
         let mut plain = vec![0; 300];
         best_score()([1, 2], [3, 4], 5, &mut fast);
-        scores_body([1, 2], [3, 4], 5, &mut plain);
+        score::<Plain>([1, 2], [3, 4], 5, &mut plain);
         let defined: Vec<u32> =
             (0..75).flat_map(|block| crate::random::philox([5 + block, 0, 3, 4], [1, 2])).collect();
         assert_eq!(fast, defined);

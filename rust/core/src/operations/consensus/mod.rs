@@ -21,6 +21,7 @@ mod parameters;
 mod partition;
 #[cfg(test)]
 mod tests;
+mod vector;
 mod votes;
 mod worker;
 mod zipf;

@@ -22,6 +22,26 @@ pub struct Vote {
     pub round: u32,
 }
 
+impl Vote {
+    /// A vote of its 16 bytes as two little-endian halves.
+    #[inline(always)]
+    pub fn from_halves(lower: u64, upper: u64) -> Self {
+        Self {
+            agent: lower as u32,
+            proposal: (lower >> 32) as u32,
+            value: upper as u16,
+            flags: (upper >> 16) as u16,
+            round: (upper >> 32) as u32,
+        }
+    }
+
+    #[inline(always)]
+    pub fn words(self) -> [u32; 4] {
+        let word = u32::from(self.value) | u32::from(self.flags) << 16;
+        [self.agent, self.proposal, word, self.round]
+    }
+}
+
 /// Sums of a batch's words, which any lost, doubled or altered vote changes.
 ///
 /// Addition commutes, so the digest depends neither on order nor on how a batch is split.
@@ -35,9 +55,7 @@ impl Digest {
     #[inline(always)]
     pub fn add(&mut self, vote: Vote) {
         self.votes += 1;
-        let word = u32::from(vote.value) | u32::from(vote.flags) << 16;
-        for (sum, part) in self.words.iter_mut().zip([vote.agent, vote.proposal, word, vote.round])
-        {
+        for (sum, part) in self.words.iter_mut().zip(vote.words()) {
             *sum = sum.wrapping_add(part);
         }
     }
