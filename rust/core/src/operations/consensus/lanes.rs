@@ -102,21 +102,35 @@ fn successive<V: Vector>(first: u32) -> V {
     V::load(&lanes)
 }
 
-/// Philox4x32-10; the upper halves of counters and results mean nothing.
+/// The keys of Philox's ten rounds.
 #[inline(always)]
-fn philox<V: Vector>(mut counter: [V; 4], mut key: [u32; 2]) -> [V; 4] {
-    let multipliers = MULTIPLIERS.map(word::<V>);
-    for _ in 0..10 {
-        let products = [counter[0].mul(multipliers[0]), counter[2].mul(multipliers[1])];
-        counter = [
-            products[1].shift_right::<32>().xor(counter[1]).xor(word(key[0])),
-            products[1],
-            products[0].shift_right::<32>().xor(counter[3]).xor(word(key[1])),
-            products[0],
-        ];
+fn round_keys<V: Vector>(mut key: [u32; 2]) -> [[V; 2]; 10] {
+    std::array::from_fn(|_| {
+        let lanes = key.map(word);
         key = [key[0].wrapping_add(WEYL[0]), key[1].wrapping_add(WEYL[1])];
-    }
-    counter
+        lanes
+    })
+}
+
+/// Philox4x32-10; the upper halves of counters and results mean nothing.
+///
+/// Written out: as a loop, the compiler kept it one and drew the keys anew in each round.
+#[inline(always)]
+fn philox<V: Vector>(counter: [V; 4], keys: &[[V; 2]; 10]) -> [V; 4] {
+    let [k0, k1, k2, k3, k4, k5, k6, k7, k8, k9] = *keys;
+    let half = round(round(round(round(round(counter, k0), k1), k2), k3), k4);
+    round(round(round(round(round(half, k5), k6), k7), k8), k9)
+}
+
+#[inline(always)]
+fn round<V: Vector>(counter: [V; 4], key: [V; 2]) -> [V; 4] {
+    let products = [counter[0].mul(word(MULTIPLIERS[0])), counter[2].mul(word(MULTIPLIERS[1]))];
+    [
+        products[1].shift_right::<32>().xor(counter[1].xor(key[0])),
+        products[1],
+        products[0].shift_right::<32>().xor(counter[3].xor(key[1])),
+        products[0],
+    ]
 }
 
 /// One vote per lane as its two halves: agent and proposal; value, flags and round.
@@ -124,10 +138,11 @@ fn philox<V: Vector>(mut counter: [V; 4], mut key: [u32; 2]) -> [V; 4] {
 fn fill<V: Vector, const MIX: u8>(aim: &Aim<'_>, first: u32, votes: &mut [Vote]) -> Digest {
     let mut digest = Digest { votes: votes.len() as u64, words: [0; 4] };
     let mut sums = [V::splat(0); 4];
+    let keys = round_keys(aim.source.stream);
     let mut rows = votes.chunks_exact_mut(V::LANES);
     let mut index = successive::<V>(first);
     for row in rows.by_ref() {
-        let words = draw::<V, MIX>(aim, index);
+        let words = draw::<V, MIX>(aim, &keys, index);
         // At most 2^24 votes of 2^32 each: a sum cannot overflow.
         for (sum, words) in sums.iter_mut().zip(words) {
             *sum = sum.add(words);
@@ -141,7 +156,7 @@ fn fill<V: Vector, const MIX: u8>(aim: &Aim<'_>, first: u32, votes: &mut [Vote])
     let rest = rows.into_remainder();
     if !rest.is_empty() {
         let mut row = [Vote::default(); LANES_MAX];
-        store(draw::<V, MIX>(aim, index), &mut row[..V::LANES]);
+        store(draw::<V, MIX>(aim, &keys, index), &mut row[..V::LANES]);
         rest.copy_from_slice(&row[..rest.len()]);
         digest.merge(Digest { votes: 0, ..Digest::of(rest) });
     }
@@ -157,11 +172,11 @@ fn store<V: Vector>(words: [V; 4], row: &mut [Vote]) {
 
 /// The votes of these indices as their four words, upper halves zero.
 #[inline(always)]
-fn draw<V: Vector, const MIX: u8>(aim: &Aim<'_>, index: V) -> [V; 4] {
+fn draw<V: Vector, const MIX: u8>(aim: &Aim<'_>, keys: &[[V; 2]; 10], index: V) -> [V; 4] {
     let ballot = &aim.ballot;
     let origin = if MIX == DUPLICATES { origins(aim, index) } else { index };
     let counter = [origin, V::splat(0), word(aim.key[0]), word(aim.key[1])];
-    let words = philox(counter, aim.source.stream);
+    let words = philox(counter, keys);
     let agent = words[0].mul(word(ballot.agents)).shift_right::<32>();
     let proposal = if MIX == ZIPF {
         let mut lanes = words[1].lanes();
@@ -235,10 +250,11 @@ fn misbehave<V: Vector>(aim: &Aim<'_>, agent: V, words: [V; 4], sent: [V; 4]) ->
 fn score<V: Vector>(stream: [u32; 2], key: [u32; 2], first: u32, scores: &mut [u32]) {
     let mut row = [Vote::default(); LANES_MAX];
     let row = &mut row[..V::LANES];
+    let keys = round_keys(stream);
     let mut index = successive::<V>(first);
     for out in scores.chunks_mut(4 * V::LANES) {
         let counter = [index, V::splat(0), word(key[0]), word(key[1])];
-        store(philox(counter, stream).map(low), row);
+        store(philox(counter, &keys).map(low), row);
         for (four, block) in out.chunks_mut(4).zip(row.iter()) {
             four.copy_from_slice(&block.words()[..four.len()]);
         }
