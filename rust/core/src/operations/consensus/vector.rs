@@ -126,7 +126,7 @@ mod avx2 {
 
         #[inline(always)]
         fn splat(value: u64) -> Self {
-            Self(detected!(_mm256_set1_epi64x(value.cast_signed())))
+            Self(detected!(_mm256_set1_epi64x(value as i64)))
         }
 
         #[inline(always)]
