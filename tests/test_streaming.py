@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 
@@ -147,18 +148,22 @@ def test_a_budget_shortens_the_pool_and_says_so() -> None:
 def test_other_decoders_read_the_codecs_bytes() -> None:
     lz4_block = pytest.importorskip("lz4.block")
     zstandard = pytest.importorskip("zstandard")
-    component = Streaming(chunk_bytes=1 << 16, blend="text", pool_chunks=1)
+    component = Streaming(chunk_bytes=1 << 16, block_bytes=1 << 16, blend="text", pool_chunks=1)
     native = component.prepare(seed=SEED)
     inputs = component.inputs("lz4", SEED, 0)
     original = inputs["chunk"].tobytes()
     decoders = {
-        "frame": lambda coded: lz4_block.decompress(coded, uncompressed_size=1 << 16),
-        "frame_zstd": lambda coded: zstandard.ZstdDecompressor().decompress(coded),
+        "frame": (1, lambda coded: lz4_block.decompress(coded, uncompressed_size=1 << 16)),
+        "frame_zstd": (2, lambda coded: zstandard.ZstdDecompressor().decompress(coded)),
     }
-    for name, decode in decoders.items():
-        frame = native.evaluate(name, inputs)["frame"].tobytes()
+    for name, (blocks, decode) in decoders.items():
+        frame = native.evaluate(name, inputs)["frame"]
         assert len(frame) < len(original)
-        assert decode(frame[32 + 4 :]) == original
+        lengths = frame[32 : 32 + 4 * blocks].view(np.uint32).tolist()
+        ends = np.cumsum([32 + 4 * blocks, *lengths]).tolist()
+        assert ends[-1] == len(frame)
+        pieces = [frame[start:end].tobytes() for start, end in itertools.pairwise(ends)]
+        assert b"".join(map(decode, pieces)) == original
 
 
 def test_the_numpy_codec_undoes_itself() -> None:

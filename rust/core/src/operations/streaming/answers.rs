@@ -7,7 +7,8 @@ use crate::operations::{Array, Arrays, BuildError, NoPause};
 impl Shared {
     /// Answers of an op for `chunk` (u8): what comes out of the pipeline and its checksum; `pack`
     /// also gives its blocks' bytes, `compress` the codec chosen. Beside the ops: `source` (`op`
-    /// u8, `key` u64 → `chunk`), `frame` and `frame_zstd` (`chunk` → `frame`) and `unframe` (`frame` → `chunk`).
+    /// u8, `key` u64 → `chunk`), `frame` and `frame_zstd` (`chunk` → `frame`) and `unframe`
+    /// (`frame` → `chunk`).
     pub fn answers(&self, op: &str, inputs: &Arrays) -> Result<Arrays, BuildError> {
         match op {
             "source" => self.source_of(inputs),
@@ -31,7 +32,7 @@ impl Shared {
             .ok_or_else(|| refuse("op", format!("there is no op `{op}`")))?;
         let (frame, codec) = self.framed(role.choice(), chunk);
         let restored = self.unframed(&frame)?;
-        let block_bytes = self.parameters.block_bytes;
+        let block_bytes = role.choice().block_bytes(self.parameters.block_bytes);
         let checksum = frame::chunk_checksum(&restored, block_bytes);
         let mut answers = Arrays::from([("checksum".into(), Array::U64(vec![checksum]))]);
         match role {

@@ -2,9 +2,9 @@
 //!
 //! 64 lanes of 32 bits each take one word of a 256-byte stripe in turn:
 //! `lane = rotate_left(lane ^ word, 13) * PRIME`. The step is a bijection of the word for a given
-//! lane and of the lane for a given word, so a change confined to one word, a flipped bit above all,
-//! always changes its lane's final value and with it the (bijectively folded) result. Any other
-//! change goes unseen with a probability of about 2^-32. It is no protection against intent.
+//! lane and of the lane for a given word, so a change confined to one word, above all a flipped
+//! bit, always changes its lane's final value and with it the (bijectively folded) result. Any
+//! other change goes unseen with a probability of about 2^-32. It is no protection against intent.
 
 const LANES: usize = 64;
 const STRIPE_BYTES: usize = LANES * 4;

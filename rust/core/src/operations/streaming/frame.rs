@@ -49,6 +49,13 @@ pub enum Choice {
 }
 
 impl Choice {
+    /// Bytes of a block where the component's are `block_bytes`: Zstandard takes about twice as
+    /// long per byte as LZ4, so its blocks are half as long.
+    #[must_use]
+    pub fn block_bytes(self, block_bytes: usize) -> usize {
+        if self == Self::Zstd { block_bytes / 2 } else { block_bytes }
+    }
+
     /// The codec for a chunk, and whether its words are to be shuffled first.
     fn resolve(self, content: Content) -> (Codec, bool) {
         let numeric = content == Content::Numeric;
@@ -76,7 +83,7 @@ pub struct Header {
 /// Bytes that a frame of a chunk may take, the coder's working room included.
 #[must_use]
 pub fn bound(chunk_bytes: usize, block_bytes: usize) -> usize {
-    let blocks = chunk_bytes.div_ceil(block_bytes);
+    let blocks = chunk_bytes.div_ceil(Choice::Zstd.block_bytes(block_bytes));
     HEADER_BYTES + blocks * 4 + chunk_bytes + block_bound(block_bytes) - block_bytes
 }
 
@@ -122,10 +129,11 @@ impl Coder {
         pause: &mut dyn Pause,
     ) -> (usize, Codec) {
         let (codec, shuffled) = choice.resolve(survey(chunk));
-        let blocks = chunk.len().div_ceil(self.block_bytes);
+        let block_bytes = choice.block_bytes(self.block_bytes);
+        let blocks = chunk.len().div_ceil(block_bytes);
         let mut at = HEADER_BYTES + blocks * 4;
         let mut folded = 0;
-        for (number, block) in chunk.chunks(self.block_bytes).enumerate() {
+        for (number, block) in chunk.chunks(block_bytes).enumerate() {
             let coded = match codec {
                 Codec::Stored => None,
                 _ => self.encode_block(codec, shuffled, block, &mut frame[at..]),
@@ -146,7 +154,7 @@ impl Coder {
         frame[8..16].copy_from_slice(&sequence.to_le_bytes());
         frame[16..24].copy_from_slice(&folded.to_le_bytes());
         put_u32(frame, 24, chunk.len() as u32);
-        put_u32(frame, 28, self.block_bytes as u32);
+        put_u32(frame, 28, block_bytes as u32);
         (at, codec)
     }
 
@@ -186,7 +194,7 @@ impl Coder {
         pause: &mut dyn Pause,
     ) -> Result<Header, FrameError> {
         let header = Header::read(frame)?;
-        if header.chunk_bytes != chunk.len() || header.block_bytes != self.block_bytes {
+        if header.chunk_bytes != chunk.len() || header.block_bytes > self.block_bytes {
             return Err(FrameError::Header);
         }
         for mark in chunk.iter_mut().step_by(POISON_STRIDE) {
@@ -195,7 +203,7 @@ impl Coder {
         let (table, mut coded) =
             frame[HEADER_BYTES..].split_at_checked(header.blocks * 4).ok_or(FrameError::Header)?;
         let mut folded = 0;
-        for (block, entry) in chunk.chunks_mut(self.block_bytes).zip(table.chunks_exact(4)) {
+        for (block, entry) in chunk.chunks_mut(header.block_bytes).zip(table.chunks_exact(4)) {
             let entry = get_u32(entry, 0);
             let (bytes, rest) =
                 coded.split_at_checked((entry & !STORED) as usize).ok_or(FrameError::Header)?;

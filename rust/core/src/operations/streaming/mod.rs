@@ -173,11 +173,13 @@ impl Parameters {
         if self.chunk_bytes == 0 || self.chunk_bytes % file::PAGE_BYTES != 0 {
             return Err(refuse("chunk_bytes", "must be a positive multiple of 4096"));
         }
-        if self.block_bytes < file::PAGE_BYTES || self.block_bytes > 1 << 24 {
-            return Err(refuse("block_bytes", "must be 4096 to 16 MiB"));
+        if !(file::PAGE_BYTES..=1 << 24).contains(&self.block_bytes)
+            || self.block_bytes % file::PAGE_BYTES != 0
+        {
+            return Err(refuse("block_bytes", "must be a multiple of 4096 up to 16 MiB"));
         }
-        if self.chunk_bytes.div_ceil(self.block_bytes) > usize::from(u16::MAX) {
-            return Err(refuse("chunk_bytes", "must be at most 65535 blocks"));
+        if self.chunk_bytes / self.block_bytes > usize::from(u16::MAX) / 2 {
+            return Err(refuse("chunk_bytes", "must be at most 32767 blocks"));
         }
         if self.pool_chunks == 0 || self.queue_depth == 0 {
             return Err(refuse("pool_chunks, queue_depth", "must be positive"));

@@ -1,12 +1,13 @@
 //! The native codec for numeric chunks: differences of neighbouring 32-bit words, packed to the
 //! width that the largest of 512 needs.
 //!
-//! A segment of n bytes is coded as: its first word, one width byte (0..=32) per group of 512 words,
-//! then per group `width * 64` bytes, then the bytes beyond the last whole group as they are. In a
-//! group, word i is replaced by `zigzag(word[i] - word[i - 1])`, 0 for the segment's first; the codes
+//! A segment of n bytes is coded as: its first word, one width byte (0..=32) per group of 512
+//! words, then per group `width * 64` bytes, then the bytes beyond the last whole group as they
+//! are. Word i is replaced by `zigzag(word[i] - word[i - 1])`, the first by 0; a group's codes
 //! stand in 32 rows of 16 lanes, and each lane packs its 32 codes into `width` words, lowest bits
-//! first. The vertical layout is that of Lemire & Boytsov, "Decoding billions of integers per second
-//! through vectorization", Software: Practice and Experience 45(1), 2015 (SIMD-BP128), at 16 lanes.
+//! first. The vertical layout is that of Lemire & Boytsov, "Decoding billions of integers per
+//! second through vectorization", Software: Practice and Experience 45(1), 2015 (SIMD-BP128), at
+//! 16 lanes.
 //! Float32 series are coded by their bit patterns, whose differences are small while the exponent
 //! stays.
 
@@ -80,7 +81,7 @@ unsafe fn encode_avx2(segment: &[u8], encoded: &mut [u8]) -> usize {
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
 unsafe fn decode_avx2(encoded: &[u8], segment: &mut [u8]) -> Result<(), Corrupt> {
-    decode_portable(encoded, segment)
+    decode_with(encoded, segment, sums_avx2)
 }
 
 #[inline(always)]
@@ -105,13 +106,23 @@ fn encode_portable(segment: &[u8], encoded: &mut [u8]) -> usize {
     BASE_BYTES + widths.len() + written + tail.len()
 }
 
-#[inline(always)]
 fn decode_portable(encoded: &[u8], segment: &mut [u8]) -> Result<(), Corrupt> {
+    decode_with(encoded, segment, sums_portable)
+}
+
+/// `sums` writes the running sums of a group's differences and returns the last.
+#[inline(always)]
+fn decode_with(
+    encoded: &[u8],
+    segment: &mut [u8],
+    sums: impl Fn(&Group, u32, &mut [u8]) -> u32,
+) -> Result<(), Corrupt> {
     let count = segment.len() / GROUP_BYTES;
     let (base, coded) = encoded.split_at_checked(BASE_BYTES).ok_or(Corrupt)?;
     let (widths, mut packed) = coded.split_at_checked(count).ok_or(Corrupt)?;
     let mut groups = segment.chunks_exact_mut(GROUP_BYTES);
     let mut before = word_at(base, 0);
+    let mut differences: Group = [[0; LANES]; ROWS];
     for (group, &width) in groups.by_ref().zip(widths) {
         if width > 32 {
             return Err(Corrupt);
@@ -119,7 +130,8 @@ fn decode_portable(encoded: &[u8], segment: &mut [u8]) -> Result<(), Corrupt> {
         let (rows, rest) =
             packed.split_at_checked(usize::from(width) * LANES * 4).ok_or(Corrupt)?;
         packed = rest;
-        before = unpack(rows, u32::from(width), before, group);
+        unpack(rows, u32::from(width), &mut differences);
+        before = sums(&differences, before, group);
     }
     let tail = groups.into_remainder();
     if packed.len() != tail.len() {
@@ -202,60 +214,73 @@ fn pack(codes: &Group, width: u32, packed: &mut [u8]) {
     }
 }
 
-/// Restores a group and returns its last word.
+/// Restores the differences of a group.
 #[inline(always)]
-fn unpack(packed: &[u8], width: u32, before: u32, group: &mut [u8]) -> u32 {
+fn unpack(packed: &[u8], width: u32, differences: &mut Group) {
     if width == 0 {
-        for place in group.chunks_exact_mut(4) {
-            place.copy_from_slice(&before.to_le_bytes());
-        }
-        return before;
+        *differences = [[0; LANES]; ROWS];
+        return;
     }
     let mask = u32::MAX >> (32 - width);
-    let mut words = packed.chunks_exact(LANES * 4).map(read_row);
-    let mut current: Row = words.next().unwrap_or([0; LANES]);
-    let mut used = 0;
-    let mut carry = before;
-    for place in group.chunks_exact_mut(LANES * 4) {
-        let mut row: Row = [0; LANES];
-        for lane in 0..LANES {
-            row[lane] = current[lane] >> used;
-        }
-        used += width;
-        if used >= 32 {
-            used -= 32;
-            current = words.next().unwrap_or([0; LANES]);
-            if used > 0 {
-                for lane in 0..LANES {
-                    row[lane] |= current[lane] << (width - used);
-                }
+    for (number, row) in differences.iter_mut().enumerate() {
+        let first_bit = number * width as usize;
+        let (at, shift) = (first_bit / 32 * LANES * 4, first_bit as u32 % 32);
+        let lower = read_row(&packed[at..at + LANES * 4]);
+        if shift + width > 32 {
+            let upper = read_row(&packed[at + LANES * 4..at + LANES * 8]);
+            for lane in 0..LANES {
+                row[lane] = unzigzag((lower[lane] >> shift | upper[lane] << (32 - shift)) & mask);
+            }
+        } else {
+            for lane in 0..LANES {
+                row[lane] = unzigzag(lower[lane] >> shift & mask);
             }
         }
-        for word in &mut row {
-            let code = *word & mask;
-            *word = code >> 1 ^ (code & 1).wrapping_neg();
-        }
-        row = running_sums(row);
-        for word in &mut row {
-            *word = word.wrapping_add(carry);
-        }
-        carry = row[LANES - 1];
-        write_row(row, place);
     }
-    carry
 }
 
-/// Inclusive prefix sums of a row in log2(16) steps (Hillis & Steele, CACM 29(12), 1986).
 #[inline(always)]
-fn running_sums(mut row: Row) -> Row {
-    for step in [1, 2, 4, 8] {
-        let mut shifted: Row = [0; LANES];
-        shifted[step..].copy_from_slice(&row[..LANES - step]);
-        for lane in 0..LANES {
-            row[lane] = row[lane].wrapping_add(shifted[lane]);
+fn unzigzag(code: u32) -> u32 {
+    code >> 1 ^ (code & 1).wrapping_neg()
+}
+
+fn sums_portable(differences: &Group, before: u32, group: &mut [u8]) -> u32 {
+    let mut value = before;
+    for (difference, place) in differences.as_flattened().iter().zip(group.chunks_exact_mut(4)) {
+        value = value.wrapping_add(*difference);
+        place.copy_from_slice(&value.to_le_bytes());
+    }
+    value
+}
+
+/// Prefix sums of eight words in three steps (Hillis & Steele, CACM 29(12), 1986); only one
+/// addition of the carry depends on the eight before.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+fn sums_avx2(differences: &Group, before: u32, group: &mut [u8]) -> u32 {
+    use std::arch::x86_64::{
+        __m256i, _mm256_add_epi32, _mm256_loadu_si256, _mm256_permute2x128_si256,
+        _mm256_permutevar8x32_epi32, _mm256_set1_epi32, _mm256_shuffle_epi32, _mm256_slli_si256,
+        _mm256_storeu_si256,
+    };
+    let eights = differences.as_flattened().chunks_exact(8);
+    // SAFETY: inlined into `decode_avx2` only, which runs where AVX2 was detected; every load is of
+    // a chunk of 8 words and every store to one of 32 bytes.
+    unsafe {
+        let last = _mm256_set1_epi32(7);
+        let mut carry = _mm256_set1_epi32(before as i32);
+        for (eight, place) in eights.zip(group.chunks_exact_mut(32)) {
+            let mut sum = _mm256_loadu_si256(eight.as_ptr().cast::<__m256i>());
+            sum = _mm256_add_epi32(sum, _mm256_slli_si256::<4>(sum));
+            sum = _mm256_add_epi32(sum, _mm256_slli_si256::<8>(sum));
+            let lower = _mm256_permute2x128_si256::<0x08>(sum, sum);
+            sum = _mm256_add_epi32(sum, _mm256_shuffle_epi32::<0xFF>(lower));
+            let placed = _mm256_add_epi32(sum, carry);
+            _mm256_storeu_si256(place.as_mut_ptr().cast::<__m256i>(), placed);
+            carry = _mm256_add_epi32(carry, _mm256_permutevar8x32_epi32(sum, last));
         }
     }
-    row
+    word_at(group, GROUP_WORDS - 1)
 }
 
 #[cfg(test)]

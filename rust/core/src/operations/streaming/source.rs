@@ -12,7 +12,7 @@ use super::Kind;
 const DOMAIN: u64 = 0x5354_5200;
 const DOMAIN_VOCABULARY: u64 = DOMAIN + 0xFF;
 
-/// Ranks of the vocabulary are drawn log-uniformly (Zipf's law with exponent 1) over 2^12 - 1 words.
+/// Ranks of the vocabulary are drawn log-uniformly (Zipf's law, exponent 1) over 2^12 - 1 words.
 const RANK_BITS: u64 = 12;
 const ONSETS: [&str; 16] =
     ["b", "d", "f", "g", "l", "m", "n", "p", "r", "s", "t", "w", "th", "st", "pr", "tr"];
@@ -20,7 +20,8 @@ const VOWELS: [&str; 4] = ["a", "e", "i", "o"];
 const ENDINGS: [&str; 4] = ["", "s", "n", "ed"];
 
 const RECORD: &[u8] =
-    b"{\"ts\":1700000000000,\"node\":\"n000\",\"sensor\":\"temp\",\"value\":20.000,\"status\":\"ok\"}\n";
+    br#"{"ts":1700000000000,"node":"n000","sensor":"temp","value":20.000,"status":"ok"}
+"#;
 const RECORD_TIME: usize = 6;
 const RECORD_NODE: usize = 29;
 const RECORD_SENSOR: usize = 44;

@@ -315,6 +315,17 @@ mod tests {
     }
 
     #[test]
+    fn a_flipped_bit_of_the_sequence_number_is_a_violation() {
+        let mut worker = Worker::new(shared_for_tests(8));
+        let sequence = worker.admit(&mut NoPause).expect("room");
+        let length = worker.compress(AUTO, 0, sequence, &mut NoPause).expect("a source in memory");
+        worker.frame.as_mut_slice()[9] ^= 4;
+        assert_eq!(worker.finish(sequence, length, &mut NoPause), Status::Ok);
+        assert_eq!(worker.verify().violations, 1);
+        assert_eq!(worker.shared.totals.reordered.load(Relaxed), 1);
+    }
+
+    #[test]
     fn a_lost_operation_is_a_violation_and_the_stream_goes_on() {
         let shared = shared_for_tests(2);
         let mut worker = Worker::new(Arc::clone(&shared));
@@ -377,6 +388,6 @@ mod tests {
         let mut worker = Worker::new(shared_for_tests(8));
         let mut pauses = Count(0);
         worker.run(Request { op: 2, key: 0 }, &mut pauses);
-        assert_eq!(pauses.0, 2 * (1 << 16) / 4096);
+        assert_eq!(pauses.0, 2 * (1 << 16) / 2048);
     }
 }
