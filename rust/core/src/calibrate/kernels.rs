@@ -110,7 +110,7 @@ fn prefetch(word: &u64) {
     #[cfg(target_arch = "aarch64")]
     // SAFETY: a hint about a mapped address.
     unsafe {
-        std::arch::asm!("prfm pldl1keep, [{word}]", word = in(reg) word, options(nostack, readonly));
+        std::arch::asm!("prfm pldl1keep, [{at}]", at = in(reg) word, options(nostack, readonly));
     }
 }
 

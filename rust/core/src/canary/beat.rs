@@ -43,9 +43,9 @@ impl Probe {
         Ok(probe)
     }
 
-    /// Runs both once. The chain runs untimed first, every page is touched and the target is brought
-    /// into the cache, so that neither a core that was asleep, nor address translation, nor what
-    /// others left in the cache is part of the time.
+    /// Runs both once. The chain runs untimed first, every page is touched and the target is
+    /// brought into the cache, so that neither a core that was asleep, nor address translation,
+    /// nor what others left in the cache is part of the time.
     pub fn beat(&mut self) -> Beat {
         black_box(chain(CHAIN_LINKS / 4));
         let (compute, compute_wall) = timed(|| {
