@@ -34,7 +34,7 @@ def test_the_tightest_limit_on_the_way_up_counts(tmp_path: Path) -> None:
             "sys/fs/cgroup/user.slice/memory.max": "5000\n",
             "sys/fs/cgroup/user.slice/memory.current": "4000\n",
             "sys/fs/cgroup/user.slice/memory.stat": "anon 3\ninactive_file 500\n",
-            f"{group}/cpu.max": "max 100000\n",
+            f"{group}/cpu.max": "400000 100000\n",
             f"{group}/cpu.stat": "usage_usec 9\nthrottled_usec 2500000\n",
             f"{group}/memory.max": "9000\n",
             f"{group}/memory.current": "100\n",
@@ -48,18 +48,18 @@ def test_version_one_is_read_below_what_the_mount_shows(tmp_path: Path) -> None:
     root = plant(
         tmp_path,
         {
-            "proc/self/cgroup": "4:cpu,cpuacct:/job\n3:memory:/docker/abc\n0::/\n",
+            "proc/self/cgroup": "4:cpu,cpuacct:/job\n3:memory:/docker/abc/inner\n0::/\n",
             "proc/self/mountinfo": V1_MOUNTS,
             "sys/fs/cgroup/cpu,cpuacct/cpu.cfs_quota_us": "-1\n",
             "sys/fs/cgroup/cpu,cpuacct/cpu.cfs_period_us": "100000\n",
             "sys/fs/cgroup/cpu,cpuacct/job/cpu.cfs_quota_us": "50000\n",
             "sys/fs/cgroup/cpu,cpuacct/job/cpu.cfs_period_us": "100000\n",
-            "sys/fs/cgroup/memory/memory.limit_in_bytes": "7000\n",
-            "sys/fs/cgroup/memory/memory.usage_in_bytes": "8000\n",
+            "sys/fs/cgroup/memory/inner/memory.limit_in_bytes": "7000\n",
+            "sys/fs/cgroup/memory/inner/memory.usage_in_bytes": "8000\n",
         },
     )
     assert cgroup.limits(root) == cgroup.Limits(1, 0.5, 7000, 0)
-    no_limit = {"sys/fs/cgroup/memory/memory.limit_in_bytes": "9223372036854771712\n"}
+    no_limit = {"sys/fs/cgroup/memory/inner/memory.limit_in_bytes": "9223372036854771712\n"}
     assert cgroup.limits(plant(root, no_limit)).memory_limit_bytes is None
 
 

@@ -17,11 +17,11 @@ from swarmbench.monitoring import procfs
 from swarmbench.monitoring.probes import ResourceMeter
 from swarmbench.monitoring.sampler import SYSTEM_COLUMNS, Row, Sampler, row, snapshot
 
-DISKS = "{0} 0 vda 1 0 {1} 0 1 0 {2} 0 0 {3} 0\n{0} 1 vda1 9 0 999 0 9 0 999 0 0 999 0\n"
+DISKS = "{0} 0 vda 1 0 {1} 0 1 0 {2} 0 0 {3} 0\n{0} 1 vda1 9 0 {1} 0 9 0 {2} 0 0 {3} 0\n"
 NETWORK = """Inter-|   Receive  |  Transmit
  face |bytes packets errs drop fifo frame compressed multicast|bytes packets
-    lo: 999 9 0 0 0 0 0 0 999 9 0 0 0 0 0 0
-  eth0: {} 9 0 0 0 0 0 0 {} 9 0 0 0 0 0 0
+    lo: {0} 9 0 0 0 0 0 0 {1} 9 0 0 0 0 0 0
+  eth0: {0} 9 0 0 0 0 0 0 {1} 9 0 0 0 0 0 0
 """
 
 
@@ -52,6 +52,7 @@ def _moment(root: Path, part: int) -> Path:
             "sys/devices/system/cpu/cpu1/cpufreq/scaling_cur_freq": "2000000\n",
             "sys/class/thermal/thermal_zone0/temp": "61500\n",
             "sys/class/hwmon/hwmon0/temp1_input": "-273150\n",
+            "sys/class/hwmon/hwmon0/temp2_input": "255000\n",
         },
     )
 

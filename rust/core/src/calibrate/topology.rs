@@ -55,9 +55,6 @@ fn caches_of(root: &Path, cpu: usize) -> Vec<Cache> {
     };
     (0..INDICES_MAX)
         .filter_map(|index| {
-            if read(index, "type")? == "Instruction" {
-                return None;
-            }
             Some(Cache {
                 level: read(index, "level")?.parse().ok()?,
                 bytes: parse_size(&read(index, "size")?)?,
@@ -120,10 +117,10 @@ pub fn allowed() -> Vec<usize> {
 mod tests {
     use super::*;
 
-    fn plant(root: &Path, cpu: usize, index: usize, facts: [&str; 4]) {
+    fn plant(root: &Path, cpu: usize, index: usize, facts: [&str; 3]) {
         let folder = root.join(format!("sys/devices/system/cpu/cpu{cpu}/cache/index{index}"));
         fs::create_dir_all(&folder).unwrap();
-        for (name, value) in ["level", "type", "size", "shared_cpu_list"].iter().zip(facts) {
+        for (name, value) in ["level", "size", "shared_cpu_list"].iter().zip(facts) {
             fs::write(folder.join(name), format!("{value}\n")).unwrap();
         }
     }
@@ -133,10 +130,10 @@ mod tests {
         let root = std::env::temp_dir().join(format!("swarmbench-caches-{}", std::process::id()));
         for cpu in 0..4 {
             let half = if cpu < 2 { "0-1" } else { "2-3" };
-            plant(&root, cpu, 0, ["1", "Data", "48K", &cpu.to_string()]);
-            plant(&root, cpu, 1, ["1", "Instruction", "32K", &cpu.to_string()]);
-            plant(&root, cpu, 2, ["2", "Unified", "1024K", &cpu.to_string()]);
-            plant(&root, cpu, 3, ["3", "Unified", "32M", half]);
+            plant(&root, cpu, 0, ["1", "48K", &cpu.to_string()]);
+            plant(&root, cpu, 1, ["1", "32K", &cpu.to_string()]);
+            plant(&root, cpu, 2, ["2", "1024K", &cpu.to_string()]);
+            plant(&root, cpu, 3, ["3", "32M", half]);
         }
         let all = caches(&root, &[0, 1, 2, 3]);
         let one = caches(&root, &[1]);
