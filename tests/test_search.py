@@ -10,15 +10,16 @@ import pytest
 from simulated import SimulatedDriver, System, hard, mm1, soft, unbreakable
 from swarmbench.measured import Held
 from swarmbench.outcome import Knee
+from swarmbench.plan import PHASES
 from swarmbench.scenarios.knee import Reading, Readings, posterior
-from swarmbench.scenarios.max_throughput import PROFILES, constant
+from swarmbench.scenarios.max_throughput import Settings, constant
 from swarmbench.scenarios.search import Budget, KneeSearch, Trial
 from swarmbench.scenarios.slo import Slo
 
 RATE = 500.0
-STANDARD = PROFILES["standard"].search
-FULL = PROFILES["full"].search
-QUICK = PROFILES["quick"].search
+STANDARD = Settings.of(PHASES["standard"]).search
+FULL = Settings.of(PHASES["full"]).search
+QUICK = Settings.of(PHASES["quick"]).search
 
 
 def search(driver: SimulatedDriver, budget: Budget, limit: float = 64.0) -> KneeSearch:

@@ -3,70 +3,53 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, field, replace
-from typing import Literal
+from dataclasses import asdict, dataclass, field
 
 from swarmbench.errors import MachineError
 from swarmbench.measured import ClosedLoop, OpenLoop
 from swarmbench.outcome import Limit, Outcome, Probe
+from swarmbench.plan import Phases
 from swarmbench.scenarios.driver import Driver
 from swarmbench.scenarios.search import Budget, KneeSearch, Trial, take_probe
 from swarmbench.scenarios.slo import Slo, traces_over
 
-Profile = Literal["quick", "standard", "full"]
 #: How far above the knee the machine is pushed before its recovery is watched.
 OVERLOAD = 1.25
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Lengths of the phases in seconds, the objective and the search's precision."""
+    """Lengths of the phases in seconds, the objective and the search's budget."""
 
-    ramp_up_s: float
-    sustained_s: float
-    recovery_s: float
+    phases: Phases
     search: Budget
     slo: Slo = field(default_factory=Slo)
     max_multiplier: float = 64.0
 
     @staticmethod
-    def for_profile(profile: Profile) -> Settings:
-        """`full` has the original's 5, 20, 10 and 5 minutes, the others nearly the same shape.
+    def of(phases: Phases, slo: Slo | None = None, max_multiplier: float = 64.0) -> Settings:
+        """Settings whose search fits the phases: some 15 probes in half a minute, 40 in ten.
 
-        The quick search keeps a larger share, because a knee needs probes, not seconds.
+        A probe is a fortieth of the search and a baseline a tenth, but neither shorter than a
+        short search can afford; a longer search is asked for a narrower interval.
         """
-        return PROFILES[profile]
-
-    def scaled_to(self, total_s: float) -> Settings:
-        """The same shape within another total; probes and baseline scale along."""
-        search = self.search
-        factor = total_s / (self.ramp_up_s + self.sustained_s + self.recovery_s + search.total_s)
-        return replace(
-            self,
-            ramp_up_s=self.ramp_up_s * factor,
-            sustained_s=self.sustained_s * factor,
-            recovery_s=self.recovery_s * factor,
-            search=replace(
-                search,
-                total_s=search.total_s * factor,
-                baseline_s=search.baseline_s * factor,
-                probe_s=search.probe_s * factor,
-            ),
+        total_s = phases.search_s
+        budget = Budget(
+            total_s=total_s,
+            baseline_s=max(total_s / 10.0, min(4.0, total_s / 6.0)),
+            probe_s=max(total_s / 40.0, min(1.5, total_s / 15.0)),
+            precision=0.05 if total_s < 120.0 else 0.02 if total_s < 480.0 else 0.01,
+            tolerance=0.25 if total_s < 120.0 else 0.10,
         )
-
-
-PROFILES: dict[Profile, Settings] = {
-    "quick": Settings(6.0, 14.0, 8.0, Budget(30.0, 4.0, 1.5, 0.05, 0.25)),
-    "standard": Settings(60.0, 240.0, 60.0, Budget(180.0, 24.0, 6.0, 0.02, 0.10)),
-    "full": Settings(300.0, 1200.0, 300.0, Budget(600.0, 60.0, 15.0, 0.01, 0.10)),
-}
+        return Settings(phases, budget, slo or Slo(), max_multiplier)
 
 
 def run(driver: Driver, settings: Settings) -> Outcome:
     """Ramp up, sustain, search, recover. Final result: the breaking point's interval."""
-    ramp = OpenLoop(((0.0, 0.0), (settings.ramp_up_s, 1.0)))
-    ramp_up = driver.hold("ramp_up", ramp, settings.ramp_up_s)
-    sustained = driver.hold("sustained", ClosedLoop(), settings.sustained_s)
+    lengths = settings.phases
+    ramp = OpenLoop(((0.0, 0.0), (lengths.ramp_up_s, 1.0)))
+    ramp_up = driver.hold("ramp_up", ramp, lengths.ramp_up_s)
+    sustained = driver.hold("sustained", ClosedLoop(), lengths.sustained_s)
 
     search = KneeSearch(settings.slo, settings.search, settings.max_multiplier)
     while (trial := search.next()) is not None:
@@ -85,7 +68,7 @@ def run(driver: Driver, settings: Settings) -> Outcome:
     above = search.limit if knee.high is None else min(search.limit, OVERLOAD * knee.high)
     push = Trial(above, settings.search.probe_s, "overload")
     pushed = driver.hold("search", constant(above), push.duration_s, drain=False)
-    calm = Trial(knee.reference, settings.recovery_s, "recovery")
+    calm = Trial(knee.reference, lengths.recovery_s, "recovery")
     returned = driver.hold("recovery", constant(calm.multiplier), calm.duration_s, drain=False)
     limits = search.limits()
     return Outcome(

@@ -1,0 +1,1 @@
+"""Analysis: what a scenario measured in, findings out; no clock, no file, no engine."""

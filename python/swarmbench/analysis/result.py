@@ -1,0 +1,267 @@
+"""The assembly of `result.json`: what the plan says and what the scenario found, as one record."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from swarmbench.analysis import criteria, littles
+from swarmbench.analysis.bottlenecks import bottlenecks, limiting_resource
+from swarmbench.analysis.breaking import Culprit, culprit
+from swarmbench.analysis.combine import Phase, phases_of
+from swarmbench.analysis.recovery import recovery
+from swarmbench.analysis.resources import Pressure
+from swarmbench.analysis.trust import trust
+from swarmbench.measured import Figures, Histogram
+from swarmbench.outcome import Outcome, Probe
+from swarmbench.schema import (
+    RESULT_SCHEMA,
+    BreakingPoint,
+    ComponentFigures,
+    CriterionResult,
+    Follower,
+    Goodput,
+    LoadProbe,
+    OperationFigures,
+    Percentiles,
+    PhaseResult,
+    Result,
+    Trust,
+    Verdict,
+)
+
+#: The phase whose figures stand for the components of a max-throughput run.
+MAIN_PHASE = "sustained"
+BEYOND_MIN = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Capacity:
+    """What work is counted in and its measured ceiling in units per second, None where unknown."""
+
+    unit: str
+    ceiling: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ComponentFacts:
+    """What is known of a component before the run; op types have a capacity of their own."""
+
+    capacity: Capacity
+    operations: Mapping[str, Capacity] = field(default_factory=dict)
+    latency_target_s: float | None = None
+    throughput_target: float | None = None
+    claim: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What the result says beside the measurements; thresholds are (target, failure) by metric."""
+
+    run_id: str
+    name: str | None
+    scenario: str
+    backend: Literal["cpu", "cuda"]
+    device: str | None
+    seed: int
+    profile: Literal["quick", "standard", "full"]
+    started: datetime.datetime
+    duration_s: float
+    production_scale: float
+    components: Mapping[str, ComponentFacts]
+    thresholds: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    throttled_percent: float | None = None
+    observer_cost_percent: float | None = None
+    clock_stable: bool = True
+
+
+def assemble(facts: Facts, outcome: Outcome) -> Result:
+    """The result of a max-throughput run; raises `pydantic.ValidationError` on broken figures."""
+    phases = phases_of(outcome)
+    broke, pressure = culprit(outcome), limiting_resource(outcome)
+    back = recovery(outcome.calm, outcome.limits, outcome.recovery.duration_s)
+    little = [v for p in phases for v in littles.violations(p.name, p.components, p.loaded_s)]
+    believed = trust(
+        outcome,
+        little,
+        throttled_percent=facts.throttled_percent,
+        observer_cost_percent=facts.observer_cost_percent,
+        clock_stable=facts.clock_stable,
+    )
+    rules = [criteria.with_thresholds(r, facts.thresholds) for r in criteria.MAX_THROUGHPUT]
+    judged = [
+        criteria.breaking_point(outcome.knee, rules[0]),
+        criteria.recovery_time(back, rules[1]),
+        criteria.data_consistency([p.components for p in phases], rules[2]),
+    ]
+    main = next(p for p in phases if p.name == MAIN_PHASE)
+    return Result(
+        schema=RESULT_SCHEMA,
+        run_id=facts.run_id,
+        name=facts.name,
+        scenario=facts.scenario,
+        backend=facts.backend,
+        device=facts.device,
+        seed=facts.seed,
+        profile=facts.profile,
+        started=facts.started,
+        duration_s=facts.duration_s,
+        production_scale=facts.production_scale,
+        verdict=verdict(judged, believed),
+        phases=[_phase(p, facts) for p in phases],
+        components=_components(main, facts),
+        criteria=judged,
+        breaking_point=_breaking_point(outcome, broke, pressure),
+        recovery_s=back.seconds,
+        bottlenecks=bottlenecks(outcome, phases, broke, pressure, back),
+        trust=believed,
+        notes=[*facts.notes, *_judged_at(outcome)],
+    )
+
+
+def verdict(judged: Sequence[CriterionResult], believed: Trust) -> Verdict:
+    """The run's verdict: distrust goes before failure, failure before warning.
+
+    A breaking point censored at the limit passes; any other criterion left open is a warning.
+    """
+    if believed.reasons:
+        return "untrusted"
+    if any(each.verdict == "fail" for each in judged):
+        return "fail"
+    passed = all(
+        each.verdict == "pass"
+        or (each.verdict == "censored" and each.metric == criteria.BREAKING_POINT.metric)
+        for each in judged
+    )
+    return "pass" if passed else "warn"
+
+
+def percentiles(histogram: Histogram) -> Percentiles:
+    """The published percentiles; null with fewer than ten samples beyond."""
+    count = histogram.count
+    if not count:
+        return Percentiles(count=0)
+    given = {"p50": 50.0, "p90": 90.0, "p99": 99.0, "p99_9": 99.9}
+    values = {
+        name: histogram.percentile(p) if count * (100.0 - p) / 100.0 >= BEYOND_MIN - 1e-9 else None
+        for name, p in given.items()
+    }
+    return Percentiles(max=histogram.max, mean=histogram.mean, count=count, **values)
+
+
+def _phase(phase: Phase, facts: Facts) -> PhaseResult:
+    return PhaseResult(
+        name=phase.name,
+        start_s=phase.start_s,
+        duration_s=phase.duration_s,
+        multiplier=phase.multiplier,
+        components=_components(phase, facts),
+    )
+
+
+def _components(phase: Phase, facts: Facts) -> dict[str, ComponentFigures]:
+    busy_ns = sum(f.busy_ns for f in phase.components.values())
+    return {
+        name: _component(figures, phase, facts.components[name], busy_ns)
+        for name, figures in phase.components.items()
+    }
+
+
+def _component(
+    figures: Figures, phase: Phase, facts: ComponentFacts, busy_ns: int
+) -> ComponentFigures:
+    operations = {
+        name: OperationFigures(**_figures(part, phase, facts.operations.get(name)))
+        for name, part in figures.operations.items()
+    }
+    return ComponentFigures(
+        **_figures(figures, phase, facts.capacity),
+        latency_target=facts.latency_target_s,
+        throughput_target=facts.throughput_target,
+        littles_law_error=littles.error(figures, phase.loaded_s),
+        operations=operations,
+        machine_share=figures.busy_ns / busy_ns if busy_ns else None,
+        claim=facts.claim,
+    )
+
+
+def _figures(figures: Figures, phase: Phase, capacity: Capacity | None) -> dict[str, Any]:
+    return {
+        "scheduled": figures.scheduled,
+        "ok": figures.ok,
+        "errors": figures.errors,
+        "rejected": figures.rejected,
+        "abandoned": figures.abandoned,
+        "offered_ops_s": figures.scheduled / phase.duration_s if phase.offered else None,
+        "achieved_ops_s": figures.ok / phase.duration_s,
+        "response_ns": percentiles(figures.response),
+        "service_ns": percentiles(figures.service),
+        "lateness_ns": percentiles(figures.lateness),
+        "queue_depth_max": figures.queue_depth_max,
+        "in_flight_max": figures.in_flight_max,
+        "verified": figures.verified,
+        "violations": figures.violations,
+        "goodput": None if capacity is None else _goodput(figures, phase.duration_s, capacity),
+    }
+
+
+def _goodput(figures: Figures, duration_s: float, capacity: Capacity) -> Goodput:
+    value = figures.units / duration_s
+    percent = None if not capacity.ceiling else 100.0 * value / capacity.ceiling
+    return Goodput(
+        unit=capacity.unit, value=value, ceiling=capacity.ceiling, percent_of_ceiling=percent
+    )
+
+
+def _breaking_point(
+    outcome: Outcome, broke: Culprit | None, pressure: Pressure | None
+) -> BreakingPoint:
+    knee = outcome.knee
+    follows = () if broke is None else broke.cascade
+    return BreakingPoint(
+        multiplier=knee.multiplier,
+        interval=(knee.low, knee.high),
+        censored=knee.censored,
+        first_component=None if broke is None else broke.component,
+        resource=None if pressure is None else pressure.resource,
+        cascade=[
+            Follower(component=f.component, order=i + 1, after_s=f.after_s)
+            for i, f in enumerate(follows)
+        ],
+        probes=[_probe(p) for p in (*outcome.baselines, *outcome.probes)],
+    )
+
+
+def _probe(probe: Probe) -> LoadProbe:
+    """One point of the curve; achieved counts completions within the stretch, not its drain."""
+    return LoadProbe(
+        multiplier=probe.multiplier,
+        start_s=probe.start_s,
+        duration_s=probe.duration_s,
+        failed=probe.failed,
+        believed=probe.believed,
+        response_p99_ns={n: percentiles(f.response).p99 for n, f in probe.components.items()},
+        achieved_ops_s={
+            name: sum(trace.completed) / trace.ends_s[-1]
+            for name, trace in probe.traces.items()
+            if trace.ends_s
+        },
+    )
+
+
+def _judged_at(outcome: Outcome) -> list[str]:
+    """Which percentile each component's latency was judged by, as the criteria ask to be said."""
+    lines = []
+    for name, limit in outcome.limits.items():
+        if limit.baseline is None:
+            lines.append(f"{name}: too few operations at 1x to judge its latency; errors and queue")
+        else:
+            p = limit.baseline
+            lines.append(
+                f"{name}: latency judged by p{p.percentile:g}, {p.value_ns} ns at "
+                f"{outcome.knee.reference:g}x ({p.low_ns} to {p.high_ns})"
+            )
+    return lines

@@ -1,0 +1,124 @@
+"""Whether the figures can be believed: the generator, the clock's surroundings, the search."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from swarmbench.analysis.littles import Violation
+from swarmbench.estimates import resolved_percentile
+from swarmbench.measured import Figures, Histogram, Sentinel
+from swarmbench.outcome import Knee, Outcome, Probe
+from swarmbench.schema import SentinelFigures, Trust
+
+#: Lateness p99 above this share of the unqueued response p99 is the generator's own limit.
+LATENESS_SHARE_MAX = 0.05
+#: Share of stretches under a bad sentinel from which the whole run is called disturbed.
+BAD_SHARE_MAX = 0.5
+#: Percent of the time throttled from which a run counts as throttled throughout.
+THROTTLED_MAX = 90.0
+SAMPLES_MIN = 1000
+
+
+def trust(
+    outcome: Outcome,
+    little: Sequence[Violation],
+    *,
+    throttled_percent: float | None = None,
+    observer_cost_percent: float | None = None,
+    clock_stable: bool = True,
+) -> Trust:
+    """The run's trust: `reasons` is empty where its figures can be believed."""
+    late = late_components(open_stretches(outcome))
+    sentinels = [outcome.sustained.sentinel, *(p.sentinel for p in _all_probes(outcome))]
+    bad = sum(s.bad for s in sentinels) / len(sentinels)
+    reasons = [
+        *(f"generator-limited: {line}" for line in late),
+        *not_converged(outcome.knee),
+        *(f"Little's law does not hold: {v}" for v in little),
+    ]
+    if bad > BAD_SHARE_MAX:
+        reasons.append(f"the machine disturbed {bad:.0%} of the stretches")
+    if throttled_percent is not None and throttled_percent >= THROTTLED_MAX:
+        reasons.append(f"the clock was throttled {throttled_percent:.0f} % of the time")
+    if not clock_stable:
+        reasons.append("the clock source changed or drifted")
+    return Trust(
+        lateness_ns_p99=worst_lateness_ns(open_stretches(outcome)),
+        generator_limited=bool(late),
+        throttled_percent=throttled_percent,
+        converged=outcome.knee.converged,
+        observer_cost_percent=observer_cost_percent,
+        sentinel=worst(sentinels, bad > BAD_SHARE_MAX),
+        reasons=reasons,
+    )
+
+
+def open_stretches(outcome: Outcome) -> list[Mapping[str, Figures]]:
+    """The stretches with a schedule whose figures the verdict rests on: up to the knee."""
+    top = outcome.knee.high or outcome.knee.multiplier
+    probes = [p for p in outcome.probes if p.believed and p.multiplier <= top]
+    stretches = [*outcome.baselines, *probes, outcome.recovery]
+    return [outcome.ramp_up.components, *(p.components for p in stretches)]
+
+
+def late_components(stretches: Sequence[Mapping[str, Figures]]) -> list[str]:
+    """A line for each component handed over too late for its own response times."""
+    lines = []
+    for name, (late, unqueued) in _merged(stretches).items():
+        percentile = resolved_percentile(min(late.count, unqueued.count), (50.0, 90.0, 99.0), 10)
+        if percentile is None:
+            continue
+        behind, response = late.percentile(percentile), unqueued.percentile(percentile)
+        if behind > LATENESS_SHARE_MAX * response:
+            lines.append(
+                f"{name} was handed over {behind} ns late at p{percentile:g}, more than "
+                f"{LATENESS_SHARE_MAX:.0%} of its unqueued response of {response} ns"
+            )
+    return lines
+
+
+def worst_lateness_ns(stretches: Sequence[Mapping[str, Figures]]) -> int | None:
+    """The largest lateness p99 of any component, None where no component had 1000 arrivals."""
+    late = [late for late, _ in _merged(stretches).values() if late.count >= SAMPLES_MIN]
+    return max((each.percentile(99.0) for each in late), default=None)
+
+
+def not_converged(knee: Knee) -> list[str]:
+    """Why the search's interval is not to be relied on, if so."""
+    if knee.converged:
+        return []
+    if knee.censored:
+        return [f"the search could not confirm that {knee.multiplier:g}x is carried"]
+    high = "?" if knee.high is None else f"{knee.high:.3g}"
+    return [f"the search ended before it converged: {knee.low:.3g} to {high}x"]
+
+
+def worst(sentinels: Sequence[Sentinel], bad: bool) -> SentinelFigures:
+    """The largest readings of any stretch."""
+    return SentinelFigures(
+        gap_p99_ns=max(s.gap_p99_ns for s in sentinels),
+        gap_max_ns=max(s.gap_max_ns for s in sentinels),
+        steal_percent=100.0 * max(s.steal for s in sentinels),
+        run_delay_percent=100.0 * max(s.run_delay for s in sentinels),
+        bad=bad,
+    )
+
+
+def _merged(
+    stretches: Sequence[Mapping[str, Figures]],
+) -> dict[str, tuple[Histogram, Histogram]]:
+    """Per component the lateness of all stretches and the response of what did not queue."""
+    found: dict[str, tuple[Histogram, Histogram]] = {}
+    for components in stretches:
+        for name, figures in components.items():
+            unqueued = figures.service if figures.unqueued is None else figures.unqueued
+            if name in found:
+                late, before = found[name]
+                found[name] = (late.merged(figures.lateness), before.merged(unqueued))
+            else:
+                found[name] = (figures.lateness, unqueued)
+    return found
+
+
+def _all_probes(outcome: Outcome) -> list[Probe]:
+    return [*outcome.baselines, *outcome.probes, outcome.overload, outcome.recovery]
