@@ -91,11 +91,12 @@ def _break(outcome: Outcome, broke: Culprit, pressure: Pressure) -> Bottleneck:
     probes = failing_probes(outcome.probes, outcome.knee)
     start_s = min(p.start_s for p in probes)
     figures = outcome.baselines[-1].components[broke.component]
+    hurt = "" if broke.hurt == broke.component else f"; {broke.hurt} left its objective first"
     evidence = (
-        f"{pressure.evidence}; {broke.component} broke first in {broke.votes} of {broke.probes} "
-        f"failing probes at {outcome.knee.multiplier:.3g}x and asks for "
-        f"{broke.demand_share:.0%} of the worker time ({figures.service.mean / 1e6:.3g} ms an "
-        f"operation at the baseline). Would help: {ADVICE[pressure.resource]}"
+        f"{pressure.evidence}; {broke.component} broke first in {broke.votes} of "
+        f"{broke.stretches} overloaded stretches above {outcome.knee.multiplier:.3g}x and asks "
+        f"for {broke.demand_share:.0%} of the worker time ({figures.service.mean / 1e6:.3g} ms "
+        f"an operation at the baseline){hurt}. Would help: {ADVICE[pressure.resource]}"
     )
     return Bottleneck(
         resource=pressure.resource,

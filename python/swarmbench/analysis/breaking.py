@@ -7,14 +7,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
+from swarmbench.measured import Figures
 from swarmbench.outcome import Knee, Limit, Outcome, Probe, Trace
 
 #: Probes up to this factor above the knee's interval tell who breaks first; beyond, all do.
 NEAR = 1.35
 #: Two crossings closer than this are simultaneous: two intervals of a trace.
 TIE_S = 0.2
-#: The share of responses over the limit that an overloaded component is tested for.
-OVERLOADED_SHARE = 0.5
+#: Service times above this multiple of the baseline's are the operations' own slowness.
+INFLATED = 1.5
 #: Chance of a false crossing in a whole stretch.
 ALPHA = 0.001
 
@@ -30,15 +31,18 @@ class Follow:
 
 @dataclass(frozen=True, slots=True)
 class Culprit:
-    """The component that broke first: in how many of `probes` failing ones, and its demand.
+    """The component that broke the machine, in how many of `stretches` overloaded ones.
 
-    `demand_share` is its part of all worker time asked for, `lowest` the probability that its
-    own knee is the lowest.
+    `hurt` is the one whose objective was left first, most often the same; it differs where the
+    culprit's operations hold the workers that shorter ones wait for. `demand_share` is the
+    culprit's part of all worker time asked for, `lowest` the probability that its own objective
+    has the lowest knee.
     """
 
     component: str
+    hurt: str
     votes: int
-    probes: int
+    stretches: int
     demand_share: float
     lowest: float
     cascade: tuple[Follow, ...]
@@ -56,25 +60,37 @@ class Crossing:
 
 def culprit(outcome: Outcome) -> Culprit | None:
     """Who broke first, or None where nothing broke."""
-    failing = failing_probes(outcome.probes, outcome.knee)
-    if not failing:
+    if outcome.knee.censored:
         return None
-    crossings = [crossed(probe, outcome.limits) for probe in failing]
-    votes = [first.component for found in crossings if (first := first_of(found)) is not None]
-    if not votes:
-        return None
+    calm = outcome.baselines[-1].components
+    overloaded = [*failing_probes(outcome.probes, outcome.knee), outcome.overload]
+    stretches = [(p, found) for p in overloaded if (found := crossed(p, outcome.limits))]
+    if not stretches:
+        return _by_posterior(outcome)
+    votes = [cause_of(probe, found, calm) for probe, found in stretches]
     lowest = outcome.knee.lowest
-    scores = {n: votes.count(n) / len(votes) + lowest.get(n, 0.0) for n in votes}
-    name = max(scores, key=lambda n: scores[n])
-    pushed = [*crossings, crossed(outcome.overload, outcome.limits)]
+    name = max(votes, key=lambda n: (votes.count(n), lowest.get(n, 0.0)))
+    hurt = [_earliest(found).component for _, found in stretches]
     return Culprit(
         name,
+        max(hurt, key=hurt.count),
         votes.count(name),
         len(votes),
-        median(demand_shares(probe)[name] for probe in failing),
+        median(demand_shares(probe)[name] for probe, _ in stretches),
         lowest.get(name, 0.0),
-        cascade(name, pushed),
+        cascade(name, [found for _, found in stretches]),
     )
+
+
+def _by_posterior(outcome: Outcome) -> Culprit | None:
+    """Where no single stretch tells: the lowest knee of the fit, and who asks for most."""
+    lowest = outcome.knee.lowest
+    if not lowest:
+        return None
+    hurt = max(lowest, key=lambda n: lowest[n])
+    shares = demand_shares(outcome.overload)
+    name = max(shares, key=lambda n: shares[n])
+    return Culprit(name, hurt, 0, 0, shares[name], lowest.get(name, 0.0), ())
 
 
 def failing_probes(probes: Sequence[Probe], knee: Knee) -> list[Probe]:
@@ -102,19 +118,29 @@ def crossed(probe: Probe, limits: Mapping[str, Limit]) -> list[Crossing]:
     return sorted(found, key=lambda c: c.at_s)
 
 
-def first_of(crossings: Sequence[Crossing]) -> Crossing | None:
-    """The one that broke first in one stretch.
+def cause_of(probe: Probe, crossings: Sequence[Crossing], calm: Mapping[str, Figures]) -> str:
+    """Which component broke one stretch, given who left its objective in it (at least one).
 
-    Workers are shared fairly, so a component that asks for more than its share queues alone
-    and the others wait a little: a growing backlog goes before a long response. Among equals the
-    earliest counts, and among those that no interval tells apart the one that asks for most.
+    Workers are shared fairly, so a component that asks for more than its share queues alone:
+    who has a growing backlog broke first. Where none has, the first to leave its objective broke
+    by itself if its own operations took longer than at the baseline; if they did not, it waited
+    for workers, and the component that asks for most of their time is the cause.
     """
-    candidates = [c for c in crossings if c.growing] or list(crossings)
-    if not candidates:
-        return None
-    earliest = min(c.at_s for c in candidates)
-    together = [c for c in candidates if c.at_s <= earliest + TIE_S]
-    return max(together, key=lambda c: c.demand_s)
+    growing = [c for c in crossings if c.growing]
+    if growing:
+        return _earliest(growing).component
+    hurt = _earliest(crossings).component
+    before, now = calm[hurt].service.mean, probe.components[hurt].service.mean
+    if now > INFLATED * before:
+        return hurt
+    shares = demand_shares(probe)
+    return max(shares, key=lambda n: shares[n])
+
+
+def _earliest(crossings: Sequence[Crossing]) -> Crossing:
+    """The earliest; among those that no interval tells apart, the one that asks for most."""
+    start_s = min(c.at_s for c in crossings)
+    return max((c for c in crossings if c.at_s <= start_s + TIE_S), key=lambda c: c.demand_s)
 
 
 def cascade(first: str, stretches: Sequence[Sequence[Crossing]]) -> tuple[Follow, ...]:
@@ -139,17 +165,16 @@ def demand_shares(probe: Probe) -> dict[str, float]:
 def latency_crossing_s(trace: Trace, limit: Limit) -> float | None:
     """When responses began to exceed the limit for good, or None.
 
-    A cumulative sum of the log-likelihood ratio of "half of them are over" against "as many as
-    the objective allows" (Page, Biometrika 1954); the answer is where the sum that raised the
-    alarm began to rise.
+    A cumulative sum of the log-likelihood ratio of "half of what is allowed below is over too"
+    against "as many as the objective allows" (Page, Biometrika 1954); the answer is where the
+    sum that raised the alarm began to rise.
     """
     if limit.baseline is None or not trace.ends_s:
         return None
     allowed = 1.0 - limit.baseline.percentile / 100.0
-    if allowed >= OVERLOADED_SHARE:
-        return backlog_crossing_s(trace)
-    gain = math.log(OVERLOADED_SHARE / allowed)
-    loss = math.log((1.0 - OVERLOADED_SHARE) / (1.0 - allowed))
+    overloaded = 0.5 * (1.0 + allowed)
+    gain = math.log(overloaded / allowed)
+    loss = math.log((1.0 - overloaded) / (1.0 - allowed))
     alarm = math.log(len(trace.ends_s) / ALPHA)
     total, began_s, before_s = 0.0, 0.0, 0.0
     for end_s, over, completed in zip(trace.ends_s, trace.over, trace.completed, strict=True):

@@ -110,7 +110,7 @@ def _refused(stretches: Sequence[Stretch]) -> Pressure | None:
     busy = [share for share in readings if share is not None]
     if not busy or median(busy) >= SATURATED:
         return None
-    shares = [max(_rejected_share(f) for f in s.components.values()) for s in stretches]
+    shares = [max(map(_rejected_share, s.components.values()), default=0.0) for s in stretches]
     share = median(shares)
     if share < 0.001:
         return None

@@ -2,7 +2,7 @@
 
 It takes the baseline, climbs geometrically to the first load that fails, then goes where the
 posterior of the knee says: to its median while the bracket is wide, to its two sides after.
-Every probe stays in the fit (an isotonic family with a lapse rate, see `knee`), so none is final.
+Every probe stays in the fit (a monotone family with a lapse rate, see `knee`), so none is final.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from swarmbench.estimates import isotonic
 from swarmbench.measured import Held, Interval
 from swarmbench.outcome import Judgement, Knee, Limit, Probe
 from swarmbench.scenarios.knee import Posterior, Reading, Readings, posterior
@@ -136,7 +137,12 @@ class KneeSearch:
             )
         low, middle, high = (scale * math.exp(found.quantile(q)) for q in (0.025, 0.5, 0.975))
         narrow = math.log(high / low) <= 2.0 * math.log1p(self.budget.tolerance)
-        converged = narrow and self._both_sides(middle, self.budget.tolerance)
+        tolerance = self.budget.tolerance
+        converged = (
+            narrow
+            and self._both_sides(middle, tolerance)
+            and self._isotonic_agrees(low / (1.0 + tolerance), high * (1.0 + tolerance))
+        )
         return Knee(middle, low, high, LEVEL, False, converged, scale, found.lowest, per_component)
 
     def _baseline_trial(self) -> Trial | None:
@@ -223,6 +229,20 @@ class KneeSearch:
         above = sum(middle <= m <= middle * (1.0 + within) for m in believed)
         return below >= wanted and above >= wanted
 
+    def _isotonic_agrees(self, low: float, high: float) -> bool:
+        """Whether the model-free fit crosses the limit between the two multipliers.
+
+        It is the isotonic regression of the worst component's ln(ratio) over all probes, failed
+        ones included, so the curve that the posterior assumes is checked against none.
+        """
+        limit = math.log(self.slo.degradation)
+        believed = [p for p in self.probes if p.believed]
+        worst = [max(_excess(j, limit) for j in p.judgements.values()) for p in believed]
+        at, fitted = isotonic([p.multiplier for p in believed], worst, [1.0] * len(worst))
+        below = max((m for m, y in zip(at, fitted, strict=True) if y <= limit), default=0.0)
+        above = min((m for m, y in zip(at, fitted, strict=True) if y > limit), default=math.inf)
+        return below <= high and above >= low
+
     def _none_up_to_limit(self, found: Posterior) -> bool:
         return found.beyond(math.log(self.limit / self._reference)) >= 0.5
 
@@ -307,6 +327,13 @@ def _above(judgement: Judgement, limit: float) -> bool:
     if judgement.verdict == "fail":
         return True
     return judgement.log_ratio is not None and judgement.log_ratio > limit
+
+
+def _excess(judgement: Judgement, limit: float) -> float:
+    """ln(ratio), or twice the limit where the component was overloaded."""
+    if judgement.growing or judgement.too_many_errors:
+        return 2.0 * limit
+    return 0.0 if judgement.log_ratio is None else min(judgement.log_ratio, 2.0 * limit)
 
 
 def _reading(x: float, judgement: Judgement, cut_short: bool, limit: float) -> Reading:
