@@ -68,6 +68,17 @@ class Stream:
     done: Values
 
 
+@dataclass(frozen=True)
+class Stretch:
+    """A hold with its figures, as the engine's driver keeps them."""
+
+    phase: str
+    load: Load
+    start_s: float
+    duration_s: float
+    figures: Mapping[str, Figures]
+
+
 System = Callable[[np.random.Generator, float, float, dict[str, Values]], dict[str, Stream]]
 
 
@@ -86,7 +97,7 @@ class SimulatedDriver:
     resources: Callable[[float], Resources] = lambda multiplier: Resources()
     bad: Callable[[int], bool] = lambda stretch: False
     clock_s: float = 0.0
-    stretches: int = 0
+    stretches: list[Stretch] = field(default_factory=list)
     held: list[Held] = field(default_factory=list)
     events: list[tuple[str, dict[str, object]]] = field(default_factory=list)
     backlog: dict[str, Values] = field(default_factory=dict)
@@ -100,8 +111,8 @@ class SimulatedDriver:
         drain: bool = True,
         until: Callable[[list[Interval]], bool] | None = None,
     ) -> Held:
-        rng = np.random.default_rng([self.seed, self.stretches])
-        self.stretches += 1
+        number = len(self.stretches)
+        rng = np.random.default_rng([self.seed, number])
         multiplier = load.multipliers[-1][1] if isinstance(load, OpenLoop) else 2.0
         due = {n: poisson(rng, r * multiplier, duration_s) for n, r in self.rates.items()}
         carried = {name: self.backlog.get(name, np.empty(0)) for name in self.rates}
@@ -116,7 +127,7 @@ class SimulatedDriver:
         self.backlog = {}
         if not drain:
             self.backlog = {n: s.due[s.done > duration_s] - duration_s for n, s in streams.items()}
-        bad = self.bad(self.stretches - 1)
+        bad = self.bad(number)
         held = Held(
             phase,
             load,
@@ -130,6 +141,7 @@ class SimulatedDriver:
         end = max((s.done.max() for s in cut.values() if len(s.done)), default=0.0)
         self.clock_s += max(duration_s, float(end)) if drain else duration_s
         self.held.append(held)
+        self.stretches.append(Stretch(phase, load, held.start_s, duration_s, held.components))
         return held
 
     def event(self, kind: str, **fields: object) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
-from swarmbench.measured import Figures, Held, Histogram
-from swarmbench.outcome import Outcome, Probe
+from swarmbench.measured import Figures, Histogram, Load, OpenLoop
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,15 +30,29 @@ class Phase:
         return self.multiplier is not None
 
 
-def phases_of(outcome: Outcome) -> list[Phase]:
-    """The four phases in their order; the search holds baselines, probes and the overload."""
-    searched = [*outcome.baselines, *outcome.probes, outcome.overload]
-    return [
-        _held("ramp_up", outcome.ramp_up, 1.0),
-        _held("sustained", outcome.sustained, None),
-        _searched(searched),
-        _held("recovery", outcome.recovery_held, outcome.recovery.multiplier),
-    ]
+class Stretch(Protocol):
+    """One hold with its final figures, as the driver keeps them."""
+
+    @property
+    def phase(self) -> str: ...
+    @property
+    def load(self) -> Load: ...
+    @property
+    def start_s(self) -> float: ...
+    @property
+    def duration_s(self) -> float: ...
+    @property
+    def figures(self) -> Mapping[str, Figures]: ...
+
+
+def phases_of(stretches: Sequence[Stretch]) -> list[Phase]:
+    """The phases in the order of their first stretch.
+
+    The stretches are the driver's, not the scenario's: one that was not drained is complete
+    only once the next one has ended.
+    """
+    names = dict.fromkeys(stretch.phase for stretch in stretches)
+    return [_phase(name, [s for s in stretches if s.phase == name]) for name in names]
 
 
 def summed(parts: Sequence[tuple[Figures, float]]) -> Figures:
@@ -85,6 +99,7 @@ COUNTS = (
     "abandoned",
     "units",
     "busy_ns",
+    "verify_ns",
     "verified",
     "violations",
 )
@@ -94,19 +109,16 @@ def _merged(left: Histogram | None, right: Histogram | None) -> Histogram | None
     return None if left is None or right is None else left.merged(right)
 
 
-def _held(name: str, held: Held, multiplier: float | None) -> Phase:
-    return Phase(name, held.start_s, held.duration_s, held.duration_s, multiplier, held.components)
-
-
-def _searched(probes: Sequence[Probe]) -> Phase:
-    names = probes[0].components
-    components = {n: summed([(p.components[n], p.duration_s) for p in probes]) for n in names}
-    start_s = min(p.start_s for p in probes)
+def _phase(name: str, parts: Sequence[Stretch]) -> Phase:
+    names = parts[0].figures
+    components = {n: summed([(part.figures[n], part.duration_s) for part in parts]) for n in names}
+    start_s = min(part.start_s for part in parts)
+    peaks = [max(m for _, m in x.load.multipliers) for x in parts if isinstance(x.load, OpenLoop)]
     return Phase(
-        "search",
+        name,
         start_s,
-        max(p.start_s + p.duration_s for p in probes) - start_s,
-        sum(p.duration_s for p in probes),
-        max(p.multiplier for p in probes),
+        max(part.start_s + part.duration_s for part in parts) - start_s,
+        sum(part.duration_s for part in parts),
+        max(peaks, default=None),
         components,
     )

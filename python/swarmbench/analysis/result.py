@@ -10,7 +10,7 @@ from typing import Any, Literal
 from swarmbench.analysis import criteria, littles
 from swarmbench.analysis.bottlenecks import bottlenecks, limiting_resource
 from swarmbench.analysis.breaking import Culprit, culprit
-from swarmbench.analysis.combine import Phase, phases_of
+from swarmbench.analysis.combine import Phase, Stretch, phases_of
 from swarmbench.analysis.recovery import recovery
 from swarmbench.analysis.resources import Pressure
 from swarmbench.analysis.trust import trust
@@ -78,9 +78,12 @@ class Facts:
     clock_stable: bool = True
 
 
-def assemble(facts: Facts, outcome: Outcome) -> Result:
-    """The result of a max-throughput run; raises `pydantic.ValidationError` on broken figures."""
-    phases = phases_of(outcome)
+def assemble(facts: Facts, outcome: Outcome, stretches: Sequence[Stretch]) -> Result:
+    """The result of a max-throughput run; raises `pydantic.ValidationError` on broken figures.
+
+    `stretches` are the driver's, once it has finished: they account for every operation.
+    """
+    phases = phases_of(stretches)
     broke, pressure = culprit(outcome), limiting_resource(outcome)
     back = recovery(outcome.calm, outcome.limits, outcome.recovery.duration_s)
     little = [v for p in phases for v in littles.violations(p.name, p.components, p.loaded_s)]

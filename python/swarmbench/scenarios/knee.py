@@ -102,19 +102,19 @@ def _edges(grid: Grid) -> Grid:
     return np.concatenate(([grid[0]], middle, [grid[-1]]))
 
 
-def _likelihood(grid: Grid, data: Readings, limit: float) -> Grid:
+def _likelihood(grid: Grid, measured: Readings, limit: float) -> Grid:
     """The likelihood of a knee at each point of the grid, summed over steepness; 1 at most."""
-    if not data.readings:
+    if not measured.readings:
         return np.ones_like(grid)
     cap = 2.0 * limit
-    x = np.array([r.x for r in data.readings])
-    y = np.array([cap if r.y is None else min(r.y, cap) for r in data.readings])
+    x = np.array([r.x for r in measured.readings])
+    y = np.array([cap if r.y is None else min(r.y, cap) for r in measured.readings])
     capped = y >= cap
-    sigma = np.array([r.sigma for r in data.readings])
+    sigma = np.array([r.sigma for r in measured.readings])
     sigma = np.where(capped, CAPPED_SIGMA, sigma + MISFIT_NEAR + MISFIT_FAR * np.abs(y - limit))
     curve = _curve(grid, x, limit, cap)
-    scale = _excess_noise(y, sigma, capped, curve, data.baseline_sigma)
-    logs = _log_likelihood(y, sigma * np.where(capped, 1.0, scale), capped, curve, data, cap)
+    scale = _excess_noise(y, sigma, capped, curve, measured.baseline_sigma)
+    logs = _log_likelihood(y, sigma * np.where(capped, 1.0, scale), capped, curve, measured, cap)
     per_knee = np.exp(logs - logs.max()).sum(axis=1)
     return np.asarray(per_knee / per_knee.max())
 
@@ -145,7 +145,7 @@ def _excess_noise(y: Grid, sigma: Grid, capped: Flags, curve: Grid, baseline_sig
 
 
 def _log_likelihood(
-    y: Grid, sigma: Grid, capped: Flags, curve: Grid, data: Readings, cap: float
+    y: Grid, sigma: Grid, capped: Flags, curve: Grid, measured: Readings, cap: float
 ) -> Grid:
     """Shape (knees, steepnesses); the baseline's shared error is taken at its best value.
 
@@ -153,9 +153,9 @@ def _log_likelihood(
     """
     residual = y - curve
     weight = np.where(capped | (curve >= cap), 0.0, sigma**-2.0)
-    precision = max(data.baseline_sigma, 1e-4) ** -2.0
+    precision = max(measured.baseline_sigma, 1e-4) ** -2.0
     shift = -(weight * residual).sum(axis=2) / (weight.sum(axis=2) + precision)
-    shift = np.clip(shift, -3.0 * data.baseline_sigma, 3.0 * data.baseline_sigma)
+    shift = np.clip(shift, -3.0 * measured.baseline_sigma, 3.0 * measured.baseline_sigma)
     score = (residual + np.where(weight > 0.0, shift[:, :, None], 0.0)) / sigma
     normal = np.exp(-0.5 * score**2) / (sigma * math.sqrt(2.0 * math.pi))
     mixed = np.log((1.0 - LAPSE_SHARE) * normal + LAPSE_SHARE / (cap + 1.0)).sum(axis=2)
