@@ -2,7 +2,7 @@
 //!
 //! A slot is 8 bits of the key's hash and the 24-bit node; a lookup reads one slot line, nearly
 //! always in a cache, and the record's own line, which holds the whole key and settles the matter.
-//! Both are asked for a group of keys ahead, so the misses of a group overlap.
+//! Both are asked for some keys ahead, so that many misses overlap.
 
 use super::generate::NODES_MAX;
 use super::graph::Graph;
@@ -12,8 +12,9 @@ use super::memory::{filled, prefetch, zeroed};
 /// The answer to a key that no node has.
 pub const MISSING: u32 = u32::MAX;
 
-/// Keys whose slots, then records, are asked for together.
-const GROUP: usize = 32;
+/// How many keys ahead slots, and then records, are asked for.
+const AHEAD_SLOTS: usize = 64;
+const AHEAD_RECORDS: usize = 32;
 
 /// How far ahead slots are asked for while filling the table.
 const AHEAD_KEYS: u64 = 16;
@@ -119,20 +120,30 @@ impl Table {
 
     /// Finds a batch of keys: the node of each, or `MISSING`, and its record's digest, or 0.
     pub fn find_all(&self, keys: &[u64], nodes: &mut [u32], digests: &mut [u64]) {
-        let answers = nodes.chunks_mut(GROUP).zip(digests.chunks_mut(GROUP));
-        for (keys, (nodes, digests)) in keys.chunks(GROUP).zip(answers) {
-            for &key in keys {
+        for &key in keys.iter().take(AHEAD_SLOTS) {
+            prefetch(&self.slots, self.place(key).0);
+        }
+        for &key in keys.iter().take(AHEAD_RECORDS) {
+            self.ask_for_record(key);
+        }
+        let answers = nodes.iter_mut().zip(digests);
+        for (index, (&key, (node, digest))) in keys.iter().zip(answers).enumerate() {
+            if let Some(&key) = keys.get(index + AHEAD_SLOTS) {
                 prefetch(&self.slots, self.place(key).0);
             }
-            for &key in keys {
-                let entry = self.slots[self.place(key).0];
-                prefetch(&self.records, (entry & NODE_MASK) as usize);
+            if let Some(&key) = keys.get(index + AHEAD_RECORDS) {
+                self.ask_for_record(key);
             }
-            for ((&key, node), digest) in keys.iter().zip(nodes).zip(digests) {
-                *node = self.find(key);
-                *digest = self.records.get(*node as usize).map_or(0, Record::digest);
-            }
+            *node = self.find(key);
+            *digest = self.records.get(*node as usize).map_or(0, Record::digest);
         }
+    }
+
+    /// Prefetches the record that the key's first slot names.
+    #[inline]
+    fn ask_for_record(&self, key: u64) {
+        let entry = self.slots[self.place(key).0];
+        prefetch(&self.records, (entry & NODE_MASK) as usize);
     }
 
     /// The bytes of the table and its records for so many nodes.

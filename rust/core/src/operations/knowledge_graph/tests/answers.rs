@@ -19,8 +19,6 @@ fn sketches() -> impl Strategy<Value = Sketch> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
-
     #[test]
     fn rows_are_those_of_the_edge_list(sketch in sketches()) {
         let (offsets, neighbours) = graph_of(&sketch, 2).outer_rows();
