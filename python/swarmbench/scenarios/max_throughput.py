@@ -69,7 +69,7 @@ def run(driver: Driver, settings: Settings) -> Outcome:
     push = Trial(above, settings.search.probe_s, "overload")
     pushed = driver.hold("search", constant(above), push.duration_s, drain=False)
     calm = Trial(knee.reference, lengths.recovery_s, "recovery")
-    returned = driver.hold("recovery", constant(calm.multiplier), calm.duration_s, drain=False)
+    returned = driver.hold("recovery", constant(calm.multiplier), calm.duration_s)
     limits = search.limits()
     return Outcome(
         ramp_up,

@@ -1,0 +1,132 @@
+"""The assembly of a result from a whole run on simulated machines and on the simulated engine."""
+
+from __future__ import annotations
+
+import datetime
+import json
+from collections.abc import Sequence
+
+import jsonschema
+import pytest
+
+from simulated import Pool, SimulatedDriver
+from swarmbench import _native
+from swarmbench.analysis.combine import Stretch
+from swarmbench.analysis.result import Capacity, ComponentFacts, Facts, assemble
+from swarmbench.engine import EngineDriver, Track
+from swarmbench.errors import Status
+from swarmbench.measured import Interval, Load, Resources
+from swarmbench.outcome import Outcome
+from swarmbench.plan import PHASES, Phases
+from swarmbench.scenarios.max_throughput import Settings, run
+from swarmbench.schema import RESULT_SCHEMA, Result, json_schema
+
+NAMES = ("consensus", "streaming", "knowledge_graph")
+FACTS = Facts(
+    run_id="20260101T000000Z_max-throughput_abcdef",
+    name=None,
+    scenario="max-throughput",
+    backend="cpu",
+    device=None,
+    seed=1,
+    profile="quick",
+    started=datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC),
+    duration_s=60.0,
+    production_scale=1.0,
+    components={name: ComponentFacts(Capacity("ops", 1e6)) for name in NAMES},
+)
+
+
+class NoMeter:
+    """A machine without readings."""
+
+    def start(self) -> None: ...
+    def read(self) -> Resources:
+        return Resources()
+
+
+class NoListener:
+    """Nobody is told; the load is never lowered."""
+
+    def begun(self, phase: str, load: Load, start_s: float, duration_s: float) -> None: ...
+    def tick(self, phase: str, elapsed_s: float, intervals: Sequence[Interval]) -> float:
+        return 1.0
+
+    def ended(self, stretch: object) -> None: ...
+    def event(self, at_s: float, kind: str, fields: object) -> None: ...
+
+
+def on_engine(
+    service_s: dict[str, float],
+    rate: float,
+    seed: int,
+    phases: Phases = PHASES["quick"],
+    servers: int = 2,
+) -> tuple[Outcome, list[Stretch]]:
+    """The scenario on the engine itself, in virtual time."""
+    workloads = [
+        _native.SimulatedWorkload(rate=rate, service_ns=s * 1e9) for s in service_s.values()
+    ]
+    engine = _native.Engine.simulated(workloads, seed=seed, servers=servers)
+    tracks = [Track(name, ("one",), 8) for name in service_s]
+    driver = EngineDriver(engine, tracks, workers=servers, meter=NoMeter(), listener=NoListener())
+    outcome = run(driver, Settings.of(phases))
+    driver.finish()
+    return outcome, list(driver.stretches)
+
+
+def on_pool(seed: int) -> Result:
+    service = {"consensus": 0.002, "streaming": 0.012, "knowledge_graph": 0.0025}
+    rates = {"consensus": 60.0, "streaming": 40.0, "knowledge_graph": 50.0}
+    driver = SimulatedDriver(Pool(2, service), rates, seed)
+    outcome = run(driver, Settings.of(PHASES["quick"]))
+    return assemble(FACTS, outcome, driver.stretches)
+
+
+def test_a_result_is_valid_by_its_published_schema() -> None:
+    found = on_pool(1).to_json()
+
+    jsonschema.validate(json.loads(json.dumps(found)), json_schema(RESULT_SCHEMA))
+    assert [p["name"] for p in found["phases"]] == ["ramp_up", "sustained", "search", "recovery"]
+    assert {c["metric"] for c in found["criteria"]} == {
+        "breaking_point",
+        "recovery_time",
+        "data_consistency",
+    }
+
+
+def test_the_break_and_what_judged_it_are_in_the_result() -> None:
+    found = on_pool(3)
+
+    assert found.breaking_point is not None
+    assert found.breaking_point.first_component == "streaming"
+    assert found.breaking_point.interval[0] is not None
+    assert len(found.breaking_point.probes) > 5
+    assert any(note.startswith("consensus: latency judged by p") for note in found.notes)
+    assert Status.WRONG_RESULT not in found.statuses()
+
+
+@pytest.mark.parametrize("slowed", NAMES)
+def test_the_simulated_engine_names_the_slowed_component_in_nine_of_ten_seeds(slowed: str) -> None:
+    named = []
+    for seed in range(10):
+        service = {name: 0.008 if name == slowed else 0.002 for name in NAMES}
+        outcome, stretches = on_engine(service, 50.0, seed)
+        point = assemble(FACTS, outcome, stretches).breaking_point
+        named.append(None if point is None else point.first_component)
+
+    assert named.count(slowed) >= 9
+
+
+def test_forty_simulated_minutes_find_the_knee_of_mm1_and_keep_littles_law() -> None:
+    truth, rate = 4.2, 200.0
+    service = {"consensus": 1.0 / (rate * (2.0 * truth - 1.0))}
+
+    outcome, stretches = on_engine(service, rate, 1, PHASES["full"], servers=1)
+    found = assemble(FACTS, outcome, stretches)
+
+    assert outcome.knee.multiplier == pytest.approx(truth, rel=0.05)
+    assert found.trust.reasons == []
+    for phase in found.phases:
+        error = phase.components["consensus"].littles_law_error
+        assert error == pytest.approx(0.0, abs=1e-3)
