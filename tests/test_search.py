@@ -13,7 +13,7 @@ from swarmbench.outcome import Knee
 from swarmbench.plan import PHASES
 from swarmbench.scenarios.knee import Reading, Readings, posterior
 from swarmbench.scenarios.max_throughput import Settings, constant
-from swarmbench.scenarios.search import Budget, KneeSearch, Trial
+from swarmbench.scenarios.search import Budget, KneeSearch, Trial, isotonic_bracket
 from swarmbench.scenarios.slo import Slo
 
 RATE = 500.0
@@ -150,3 +150,43 @@ def test_the_lowest_of_several_knees_is_the_systems() -> None:
     assert found.quantile(0.5) == pytest.approx(1.0, abs=0.03)
     assert found.lowest["steep"] > 0.9
     assert limit < found.quantile(0.5, "calm")
+
+
+def test_a_disturbed_reading_does_not_bend_the_curve() -> None:
+    truth = 4.2
+    loads = (2.0, 3.0, 3.6, 4.0, 4.1, 4.3, 4.4, 4.8)
+    exact = [
+        Reading(math.log(m), math.log((2.0 * truth - 2.0) / (2.0 * truth - 1.0 - m)), 0.03)
+        for m in loads
+    ]
+    disturbed = Reading(math.log(3.5), 1.2, 0.03)
+
+    found = posterior({"a": Readings((*exact, disturbed), 0.01)}, 2.0, math.log(64.0))
+
+    assert math.exp(found.quantile(0.5)) == pytest.approx(truth, rel=0.02)
+
+
+def test_the_isotonic_fit_brackets_the_knee_without_a_model() -> None:
+    found = search(SimulatedDriver(hard(4.2, RATE), {"a": RATE}, 1), STANDARD)
+    assert found.knee().converged
+    below, above = isotonic_bracket(found.probes, 2.0)
+    assert below <= 4.2 <= above
+
+    # The readings stay, and with them the posterior; the probes now all say that they failed.
+    at_fault = {"a": replace(found.probes[-1].judgements["a"], growing=True)}
+    found.probes = [replace(p, judgements=at_fault) for p in found.probes]
+    lowest = replace(found.probes[0], multiplier=1.1)
+    found.probes.append(lowest)
+
+    assert isotonic_bracket(found.probes, 2.0) == (0.0, 1.1)
+
+
+def test_an_interval_that_the_isotonic_fit_lies_beside_is_not_converged() -> None:
+    found = search(SimulatedDriver(hard(4.2, RATE), {"a": RATE}, 1), STANDARD)
+    carried = {"a": replace(found.probes[0].judgements["a"], growing=False, log_ratio=0.0)}
+
+    found.probes = [replace(p, judgements=carried) for p in found.probes]
+    found.probes += [replace(found.probes[0], multiplier=9.0)] * 2
+
+    assert isotonic_bracket(found.probes, 2.0) == (9.0, math.inf)
+    assert not found.knee().converged

@@ -8,7 +8,7 @@ Every probe stays in the fit (a monotone family with a lapse rate, see `knee`), 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from swarmbench.estimates import isotonic
@@ -138,11 +138,9 @@ class KneeSearch:
         low, middle, high = (scale * math.exp(found.quantile(q)) for q in (0.025, 0.5, 0.975))
         narrow = math.log(high / low) <= 2.0 * math.log1p(self.budget.tolerance)
         tolerance = self.budget.tolerance
-        converged = (
-            narrow
-            and self._both_sides(middle, tolerance)
-            and self._isotonic_agrees(low / (1.0 + tolerance), high * (1.0 + tolerance))
-        )
+        below, above = isotonic_bracket(self.probes, self.slo.degradation)
+        agreed = below <= high * (1.0 + tolerance) and above >= low / (1.0 + tolerance)
+        converged = narrow and agreed and self._both_sides(middle, tolerance)
         return Knee(middle, low, high, LEVEL, False, converged, scale, found.lowest, per_component)
 
     def _baseline_trial(self) -> Trial | None:
@@ -229,20 +227,6 @@ class KneeSearch:
         above = sum(middle <= m <= middle * (1.0 + within) for m in believed)
         return below >= wanted and above >= wanted
 
-    def _isotonic_agrees(self, low: float, high: float) -> bool:
-        """Whether the model-free fit crosses the limit between the two multipliers.
-
-        It is the isotonic regression of the worst component's ln(ratio) over all probes, failed
-        ones included, so the curve that the posterior assumes is checked against none.
-        """
-        limit = math.log(self.slo.degradation)
-        believed = [p for p in self.probes if p.believed]
-        worst = [max(_excess(j, limit) for j in p.judgements.values()) for p in believed]
-        at, fitted = isotonic([p.multiplier for p in believed], worst, [1.0] * len(worst))
-        below = max((m for m, y in zip(at, fitted, strict=True) if y <= limit), default=0.0)
-        above = min((m for m, y in zip(at, fitted, strict=True) if y > limit), default=math.inf)
-        return below <= high and above >= low
-
     def _none_up_to_limit(self, found: Posterior) -> bool:
         return found.beyond(math.log(self.limit / self._reference)) >= 0.5
 
@@ -321,6 +305,21 @@ def take_probe(
         believed,
         bool(ends) and max(ends) < 0.9 * trial.duration_s,
     )
+
+
+def isotonic_bracket(probes: Sequence[Probe], degradation: float) -> tuple[float, float]:
+    """The multipliers between which a model-free fit of the probes crosses the limit.
+
+    It is the isotonic regression of the worst component's ln(ratio) over all believed probes,
+    failed ones included, so the curve that the posterior assumes is checked against none.
+    """
+    limit = math.log(degradation)
+    believed = [p for p in probes if p.believed]
+    worst = [max(_excess(j, limit) for j in p.judgements.values()) for p in believed]
+    at, fitted = isotonic([p.multiplier for p in believed], worst, [1.0] * len(worst))
+    below = max((m for m, y in zip(at, fitted, strict=True) if y <= limit), default=0.0)
+    above = min((m for m, y in zip(at, fitted, strict=True) if y > limit), default=math.inf)
+    return below, above
 
 
 def _above(judgement: Judgement, limit: float) -> bool:
