@@ -4,12 +4,12 @@
 //! component is built.
 
 use super::parameters::Mix;
-use super::vector::{Plain, Vector};
+use super::vector::{Plain, Two, Vector};
 use super::votes::{Aim, Digest, SEQUENCE_MAX, Vote};
 use crate::random::{MULTIPLIERS, WEYL};
 
-/// Lanes of the widest vector.
-const LANES_MAX: usize = 8;
+/// Lanes of the widest pair of vectors.
+const LANES_MAX: usize = 16;
 
 /// Writes the votes `first..first + votes.len()` of a batch and returns their digest.
 pub type Fill = fn(&Aim<'_>, u32, &mut [Vote]) -> Digest;
@@ -37,6 +37,10 @@ macro_rules! by_mix {
 
 /// The generator of a mix on this CPU.
 pub fn best(mix: Mix) -> Fill {
+    #[cfg(all(target_arch = "x86_64", avx512_intrinsics))]
+    if std::arch::is_x86_feature_detected!("avx512f") {
+        return by_mix!(mix, fill_avx512);
+    }
     #[cfg(target_arch = "x86_64")]
     if std::arch::is_x86_feature_detected!("avx2") {
         return by_mix!(mix, fill_avx2);
@@ -51,6 +55,10 @@ pub fn portable(mix: Mix) -> Fill {
 
 /// The scorer of this CPU.
 pub fn best_score() -> Score {
+    #[cfg(all(target_arch = "x86_64", avx512_intrinsics))]
+    if std::arch::is_x86_feature_detected!("avx512f") {
+        return score_avx512;
+    }
     #[cfg(target_arch = "x86_64")]
     if std::arch::is_x86_feature_detected!("avx2") {
         return score_avx2;
@@ -62,25 +70,33 @@ fn fill_plain<const MIX: u8>(aim: &Aim<'_>, first: u32, votes: &mut [Vote]) -> D
     fill::<Plain, MIX>(aim, first, votes)
 }
 
-#[cfg(target_arch = "x86_64")]
-fn fill_avx2<const MIX: u8>(aim: &Aim<'_>, first: u32, votes: &mut [Vote]) -> Digest {
-    #[target_feature(enable = "avx2")]
-    unsafe fn compiled<const MIX: u8>(aim: &Aim<'_>, first: u32, votes: &mut [Vote]) -> Digest {
-        fill::<super::vector::Avx2, MIX>(aim, first, votes)
-    }
-    // SAFETY: `best` hands this function out only where AVX2 was detected.
-    unsafe { compiled::<MIX>(aim, first, votes) }
+/// Compiles the body for a kind of vector; for use where its feature was detected.
+macro_rules! compiled {
+    ($fill:ident, $score:ident, $vector:ident, $feature:literal) => {
+        fn $fill<const MIX: u8>(aim: &Aim<'_>, first: u32, votes: &mut [Vote]) -> Digest {
+            #[target_feature(enable = $feature)]
+            unsafe fn body<const MIX: u8>(aim: &Aim<'_>, first: u32, votes: &mut [Vote]) -> Digest {
+                fill::<Two<super::vector::$vector>, MIX>(aim, first, votes)
+            }
+            // SAFETY: `best` hands this function out only where the feature was detected.
+            unsafe { body::<MIX>(aim, first, votes) }
+        }
+
+        fn $score(stream: [u32; 2], key: [u32; 2], first: u32, scores: &mut [u32]) {
+            #[target_feature(enable = $feature)]
+            unsafe fn body(stream: [u32; 2], key: [u32; 2], first: u32, scores: &mut [u32]) {
+                score::<Two<super::vector::$vector>>(stream, key, first, scores);
+            }
+            // SAFETY: `best_score` hands this function out only where the feature was detected.
+            unsafe { body(stream, key, first, scores) }
+        }
+    };
 }
 
 #[cfg(target_arch = "x86_64")]
-fn score_avx2(stream: [u32; 2], key: [u32; 2], first: u32, scores: &mut [u32]) {
-    #[target_feature(enable = "avx2")]
-    unsafe fn compiled(stream: [u32; 2], key: [u32; 2], first: u32, scores: &mut [u32]) {
-        score::<super::vector::Avx2>(stream, key, first, scores);
-    }
-    // SAFETY: `best_score` hands this function out only where AVX2 was detected.
-    unsafe { compiled(stream, key, first, scores) }
-}
+compiled!(fill_avx2, score_avx2, Avx2, "avx2");
+#[cfg(all(target_arch = "x86_64", avx512_intrinsics))]
+compiled!(fill_avx512, score_avx512, Avx512, "avx512f");
 
 #[inline(always)]
 fn word<V: Vector>(value: u32) -> V {
@@ -95,11 +111,8 @@ fn low<V: Vector>(lanes: V) -> V {
 /// The words `first, first + 1, ...`.
 #[inline(always)]
 fn successive<V: Vector>(first: u32) -> V {
-    let mut lanes = V::Array::default();
-    for (lane, index) in lanes.as_mut().iter_mut().zip(u64::from(first)..) {
-        *lane = index;
-    }
-    V::load(&lanes)
+    let lanes: [u64; LANES_MAX] = std::array::from_fn(|lane| u64::from(first) + lane as u64);
+    V::load(&lanes[..V::LANES])
 }
 
 /// The keys of Philox's ten rounds.
@@ -136,38 +149,38 @@ fn round<V: Vector>(counter: [V; 4], key: [V; 2]) -> [V; 4] {
 /// One vote per lane as its two halves: agent and proposal; value, flags and round.
 #[inline(always)]
 fn fill<V: Vector, const MIX: u8>(aim: &Aim<'_>, first: u32, votes: &mut [Vote]) -> Digest {
-    let mut digest = Digest { votes: votes.len() as u64, words: [0; 4] };
-    let mut sums = [V::splat(0); 4];
+    let mut digest = Digest { votes: votes.len() as u64, halves: [0; 2] };
+    let mut sums = [V::splat(0); 2];
     let keys = round_keys(aim.source.stream);
     let mut rows = votes.chunks_exact_mut(V::LANES);
     let mut index = successive::<V>(first);
     for row in rows.by_ref() {
-        let words = draw::<V, MIX>(aim, &keys, index);
-        // At most 2^24 votes of 2^32 each: a sum cannot overflow.
-        for (sum, words) in sums.iter_mut().zip(words) {
-            *sum = sum.add(words);
-        }
-        store(words, row);
-        index = low(index.add(V::splat(V::LANES as u64)));
+        let halves = halves(draw::<V, MIX>(aim, &keys, index));
+        sums = [sums[0].add(halves[0]), sums[1].add(halves[1])];
+        V::store(halves[0], halves[1], row);
+        index = index.add(V::splat(V::LANES as u64));
     }
-    for (total, sum) in digest.words.iter_mut().zip(sums) {
-        *total = sum.lanes().as_ref().iter().sum::<u64>() as u32;
+    for (total, sum) in digest.halves.iter_mut().zip(sums) {
+        let mut lanes = [0; LANES_MAX];
+        sum.unload(&mut lanes[..V::LANES]);
+        *total = lanes.into_iter().fold(0, u64::wrapping_add);
     }
     let rest = rows.into_remainder();
     if !rest.is_empty() {
         let mut row = [Vote::default(); LANES_MAX];
-        store(draw::<V, MIX>(aim, &keys, index), &mut row[..V::LANES]);
+        let halves = halves(draw::<V, MIX>(aim, &keys, index));
+        V::store(halves[0], halves[1], &mut row[..V::LANES]);
         rest.copy_from_slice(&row[..rest.len()]);
         digest.merge(Digest { votes: 0, ..Digest::of(rest) });
     }
     digest
 }
 
+/// Four words, upper halves zero, as the two halves of 16 bytes.
 #[inline(always)]
-fn store<V: Vector>(words: [V; 4], row: &mut [Vote]) {
+fn halves<V: Vector>(words: [V; 4]) -> [V; 2] {
     let [agent, proposal, word, round] = words;
-    let halves = [agent.xor(proposal.shift_left::<32>()), word.xor(round.shift_left::<32>())];
-    V::store(halves[0], halves[1], row);
+    [agent.add(proposal.shift_left::<32>()), word.add(round.shift_left::<32>())]
 }
 
 /// The votes of these indices as their four words, upper halves zero.
@@ -179,18 +192,19 @@ fn draw<V: Vector, const MIX: u8>(aim: &Aim<'_>, keys: &[[V; 2]; 10], index: V) 
     let words = philox(counter, keys);
     let agent = words[0].mul(word(ballot.agents)).shift_right::<32>();
     let proposal = if MIX == ZIPF {
-        let mut lanes = words[1].lanes();
-        for lane in lanes.as_mut() {
+        let mut lanes = [0; LANES_MAX];
+        words[1].unload(&mut lanes[..V::LANES]);
+        for lane in &mut lanes[..V::LANES] {
             *lane = u64::from(aim.source.zipf.rank(*lane as u32));
         }
-        V::load(&lanes)
+        V::load(&lanes[..V::LANES])
     } else {
         words[1].mul(word(ballot.proposals)).shift_right::<32>()
     };
     let value = if MIX == SAME { V::splat(0) } else { preferences(aim, agent, proposal) };
     let sent = [
-        low(agent.add(word(ballot.agent_first))),
-        low(proposal.add(word(ballot.proposal_first))),
+        agent.add(word(ballot.agent_first)),
+        proposal.add(word(ballot.proposal_first)),
         value,
         word(ballot.round),
     ];
@@ -200,8 +214,8 @@ fn draw<V: Vector, const MIX: u8>(aim: &Aim<'_>, keys: &[[V; 2]; 10], index: V) 
 /// `mixed` on lanes whose upper halves are zero, and stay so.
 #[inline(always)]
 fn mixed<V: Vector>(mut lanes: V) -> V {
-    lanes = low(lanes.xor(lanes.shift_right::<16>()).mul(word(0x7FEB_352D)));
-    lanes = low(lanes.xor(lanes.shift_right::<15>()).mul(word(0x846C_A68B)));
+    lanes = lanes.xor(lanes.shift_right::<16>()).mul_low(word(0x7FEB_352D));
+    lanes = lanes.xor(lanes.shift_right::<15>()).mul_low(word(0x846C_A68B));
     lanes.xor(lanes.shift_right::<16>())
 }
 
@@ -220,8 +234,8 @@ fn origins<V: Vector>(aim: &Aim<'_>, index: V) -> V {
 fn preferences<V: Vector>(aim: &Aim<'_>, agent: V, proposal: V) -> V {
     let (salt, values) = (word::<V>(aim.salt), word::<V>(aim.ballot.values));
     let spread = word::<V>(0x9E37_79B1);
-    let pair = agent.mul(spread).xor(proposal.mul(word(0x85EB_CA77)));
-    let hash = mixed(low(pair.xor(salt)));
+    let pair = agent.mul_low(spread).xor(proposal.mul_low(word(0x85EB_CA77)));
+    let hash = mixed(pair.xor(salt));
     let leading = proposal.mul(spread).add(salt).mul(values).shift_right::<32>();
     let own = hash.shift_right::<16>().mul(values).shift_right::<16>();
     hash.and(V::splat(0xFFFF)).below(word(aim.source.agreement), leading, own)
@@ -235,15 +249,11 @@ fn misbehave<V: Vector>(aim: &Aim<'_>, agent: V, words: [V; 4], sent: [V; 4]) ->
     let kind = agent.below(word(aim.source.faulty), drawn, word(3));
     let sequence = words[3].and(word(u32::from(SEQUENCE_MAX))).shift_left::<16>();
     let other = words[2].mul(word(aim.ballot.values)).shift_right::<32>().xor(sequence);
-    let is_kind = |which: u32, yes: V, no: V| {
-        kind.below(word(which), no, kind.below(word(which + 1), yes, no))
-    };
-    [
-        low(sent[0].add(is_kind(1, word(aim.ballot.agents), zero))),
-        sent[1],
-        is_kind(0, other, sent[2]),
-        low(sent[3].add(is_kind(2, word(1), zero))),
-    ]
+    let above_forged = kind.below(word(2), word(aim.ballot.agents), zero);
+    let forged = kind.below(word(1), zero, above_forged);
+    let above_late = kind.below(word(3), word(1), zero);
+    let late = kind.below(word(2), zero, above_late);
+    [low(sent[0].add(forged)), sent[1], kind.below(word(1), other, sent[2]), low(sent[3].add(late))]
 }
 
 #[inline(always)]
@@ -254,11 +264,13 @@ fn score<V: Vector>(stream: [u32; 2], key: [u32; 2], first: u32, scores: &mut [u
     let mut index = successive::<V>(first);
     for out in scores.chunks_mut(4 * V::LANES) {
         let counter = [index, V::splat(0), word(key[0]), word(key[1])];
-        store(philox(counter, &keys).map(low), row);
-        for (four, block) in out.chunks_mut(4).zip(row.iter()) {
-            four.copy_from_slice(&block.words()[..four.len()]);
+        let halves = halves(philox(counter, &keys).map(low));
+        V::store(halves[0], halves[1], row);
+        for (two, half) in out.chunks_mut(2).zip(row.iter().flat_map(|block| block.halves())) {
+            let scores = [half as u32, (half >> 32) as u32];
+            two.copy_from_slice(&scores[..two.len()]);
         }
-        index = low(index.add(V::splat(V::LANES as u64)));
+        index = index.add(V::splat(V::LANES as u64));
     }
 }
 
@@ -268,6 +280,15 @@ mod tests {
     use super::super::tests::{MIXES, parameters};
     use super::super::votes::Source;
     use super::*;
+
+    fn paths(mix: Mix) -> Vec<Fill> {
+        let mut paths = vec![best(mix), portable(mix)];
+        #[cfg(target_arch = "x86_64")]
+        if std::arch::is_x86_feature_detected!("avx2") {
+            paths.push(by_mix!(mix, fill_avx2));
+        }
+        paths
+    }
 
     #[test]
     fn every_path_gives_the_votes_of_the_definition() {
@@ -279,7 +300,7 @@ mod tests {
                 for (first, length) in [(0, 1), (0, 16), (7, 100), (1 << 20, 1000)] {
                     let expected: Vec<Vote> =
                         (0..length).map(|offset| aim.vote(first + offset)).collect();
-                    for path in [best(mix), portable(mix)] {
+                    for path in paths(mix) {
                         let mut votes = vec![Vote::default(); length as usize];
                         let digest = path(&aim, first, &mut votes);
                         assert_eq!(votes, expected, "{mix:?} {first} {length}");

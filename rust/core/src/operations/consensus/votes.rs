@@ -35,36 +35,34 @@ impl Vote {
         }
     }
 
+    /// The inverse of `from_halves`.
     #[inline(always)]
-    pub fn words(self) -> [u32; 4] {
-        let word = u32::from(self.value) | u32::from(self.flags) << 16;
-        [self.agent, self.proposal, word, self.round]
+    pub fn halves(self) -> [u64; 2] {
+        let word = u64::from(self.value) | u64::from(self.flags) << 16;
+        [u64::from(self.agent) | u64::from(self.proposal) << 32, word | u64::from(self.round) << 32]
     }
 }
 
-/// Sums of a batch's words, which any lost, doubled or altered vote changes.
+/// Sums of a batch's halves, which any lost, doubled or altered vote changes.
 ///
 /// Addition commutes, so the digest depends neither on order nor on how a batch is split.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Digest {
     pub votes: u64,
-    pub words: [u32; 4],
+    pub halves: [u64; 2],
 }
 
 impl Digest {
     #[inline(always)]
     pub fn add(&mut self, vote: Vote) {
-        self.votes += 1;
-        for (sum, part) in self.words.iter_mut().zip(vote.words()) {
-            *sum = sum.wrapping_add(part);
-        }
+        self.merge(Self { votes: 1, halves: vote.halves() });
     }
 
     /// Adds the digest of another part of the batch.
     #[inline(always)]
     pub fn merge(&mut self, other: Self) {
         self.votes += other.votes;
-        for (sum, part) in self.words.iter_mut().zip(other.words) {
+        for (sum, part) in self.halves.iter_mut().zip(other.halves) {
             *sum = sum.wrapping_add(part);
         }
     }
