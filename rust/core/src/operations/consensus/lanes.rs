@@ -8,8 +8,8 @@ use super::vector::{Plain, Two, Vector};
 use super::votes::{Aim, Digest, SEQUENCE_MAX, Vote};
 use crate::random::{MULTIPLIERS, WEYL};
 
-/// Lanes of the widest pair of vectors.
-const LANES_MAX: usize = 16;
+/// Lanes of the widest group of vectors.
+const LANES_MAX: usize = 32;
 
 /// Writes the votes `first..first + votes.len()` of a batch and returns their digest.
 pub type Fill = fn(&Aim<'_>, u32, &mut [Vote]) -> Digest;
@@ -76,7 +76,7 @@ macro_rules! compiled {
         fn $fill<const MIX: u8>(aim: &Aim<'_>, first: u32, votes: &mut [Vote]) -> Digest {
             #[target_feature(enable = $feature)]
             unsafe fn body<const MIX: u8>(aim: &Aim<'_>, first: u32, votes: &mut [Vote]) -> Digest {
-                fill::<Two<super::vector::$vector>, MIX>(aim, first, votes)
+                fill::<Two<Two<super::vector::$vector>>, MIX>(aim, first, votes)
             }
             // SAFETY: `best` hands this function out only where the feature was detected.
             unsafe { body::<MIX>(aim, first, votes) }
