@@ -125,7 +125,7 @@ class Consensus(Component):
         votes = max(self.batch, self.stored_votes)
         blocks = votes // _BLOCK + partitions if partitions > 1 else 0
         box = 4 * (self.proposals * (self.values + 2) + cells)
-        chains = blocks * (8 * _BLOCK + 4) + 12 * partitions
+        chains = blocks * (8 * _BLOCK + 4) + 8 * partitions
         oracle = 7 * self.agents + 4 * self.values
         worker = box + chains + 16 * min(self.batch, _KEPT) + oracle + 4 * _SCORES
         table = 8 * (self.proposals if self.mix == "zipf" else 1)

@@ -7,7 +7,7 @@
 //! an "any", so the answer depends neither on order nor on how a batch is split.
 
 use super::parameters::{Ballot, Parameters};
-use super::partition::Partitions;
+use super::partition::{PAUSE_BLOCKS, Partitions};
 use super::votes::{Digest, SEQUENCE_MAX, Vote};
 use crate::operations::Pause;
 
@@ -36,6 +36,16 @@ impl Classes {
             self.wrong_round,
             self.malformed,
         ]
+    }
+
+    fn merge(&mut self, other: Self) {
+        self.tallied += other.tallied;
+        self.duplicates += other.duplicates;
+        self.unauthorised += other.unauthorised;
+        self.unknown_proposal += other.unknown_proposal;
+        self.unknown_value += other.unknown_value;
+        self.wrong_round += other.wrong_round;
+        self.malformed += other.malformed;
     }
 
     pub fn invalid(&self) -> u64 {
@@ -98,35 +108,56 @@ pub struct Tallies {
     values: usize,
 }
 
-impl Tallies {
-    /// Files a valid vote into its cell.
+/// Files valid votes into cells; its totals stay in registers until it is done.
+struct Filing<'a> {
+    counts: &'a mut [u32],
+    evidence: &'a mut [u32],
+    values: usize,
+    tallied: u64,
+    duplicates: u64,
+}
+
+impl Filing<'_> {
     #[inline(always)]
-    pub fn count(&mut self, cell: &mut u32, proposal: usize, rank: u32) {
+    fn file(&mut self, cell: &mut u32, proposal: usize, rank: u32) {
         let held = *cell;
         let fresh = held == EMPTY;
         *cell = if fresh { rank } else { held };
         self.counts[proposal * self.values + (rank & 0xFFFF) as usize] += u32::from(fresh);
-        self.classes.tallied += u64::from(fresh);
-        self.classes.duplicates += u64::from(!fresh);
+        self.tallied += u64::from(fresh);
+        self.duplicates += u64::from(!fresh);
         if !fresh & (held != rank) {
-            self.contradict(cell, proposal, rank);
+            let row = proposal * self.values..(proposal + 1) * self.values;
+            *cell = contradicted(held, rank, &mut self.counts[row], &mut self.evidence[proposal]);
         }
     }
+}
 
-    /// A further vote that is no exact repeat: keeps the first of the two, notes a difference.
-    #[inline(never)]
-    fn contradict(&mut self, cell: &mut u32, proposal: usize, rank: u32) {
-        let (mut caught, first) = (*cell & EQUIVOCATED, *cell & !EQUIVOCATED);
-        if (first ^ rank) & 0xFFFF != 0 {
-            self.evidence[proposal] += u32::from(caught == 0);
-            caught = EQUIVOCATED;
+/// What a cell holds after a further vote that is no exact repeat: the first of the two, and
+/// whether values differed; keeps the proposal's counts and evidence.
+#[inline(never)]
+fn contradicted(held: u32, rank: u32, counts: &mut [u32], evidence: &mut u32) -> u32 {
+    let (mut caught, first) = (held & EQUIVOCATED, held & !EQUIVOCATED);
+    if (first ^ rank) & 0xFFFF != 0 {
+        *evidence += u32::from(caught == 0);
+        caught = EQUIVOCATED;
+    }
+    if rank < first {
+        counts[(first & 0xFFFF) as usize] -= 1;
+        counts[(rank & 0xFFFF) as usize] += 1;
+    }
+    caught | first.min(rank)
+}
+
+impl Tallies {
+    fn filing(&mut self) -> Filing<'_> {
+        Filing {
+            counts: &mut self.counts,
+            evidence: &mut self.evidence,
+            values: self.values,
+            tallied: 0,
+            duplicates: 0,
         }
-        if rank < first {
-            let row = proposal * self.values;
-            self.counts[row + (first & 0xFFFF) as usize] -= 1;
-            self.counts[row + (rank & 0xFFFF) as usize] += 1;
-        }
-        *cell = caught | first.min(rank);
     }
 }
 
@@ -206,46 +237,62 @@ impl Ballots {
     }
 
     fn receive_directly(&mut self, votes: &[Vote]) {
-        let ballot = self.ballot;
-        let mut received = self.received;
+        let (ballot, place) = (self.ballot, self.partitions.place());
+        let mut received = Digest::default();
+        let mut rejected = Classes::default();
+        let mut filing = self.tallies.filing();
+        let cells = self.cells.as_mut_slice();
         for &vote in votes {
             received.add(vote);
             if let Some((agent, proposal)) = valid(vote, &ballot) {
-                let cell = &mut self.cells[self.partitions.cell(proposal, agent) as usize];
-                self.tallies.count(cell, proposal as usize, rank(vote));
+                let cell = &mut cells[place.cell(proposal, agent) as usize];
+                filing.file(cell, proposal as usize, rank(vote));
             } else {
-                self.tallies.classes.reject(vote, &ballot);
+                rejected.reject(vote, &ballot);
             }
         }
-        self.received = received;
+        let (tallied, duplicates) = (filing.tallied, filing.duplicates);
+        self.tallies.classes.merge(Classes { tallied, duplicates, ..rejected });
+        self.received.merge(received);
     }
 
     fn receive_apart(&mut self, votes: &[Vote]) {
         let ballot = self.ballot;
-        let mut received = self.received;
+        let mut received = Digest::default();
+        let mut rejected = Classes::default();
+        let mut sorting = self.partitions.sorting();
         for &vote in votes {
             received.add(vote);
             if let Some((agent, proposal)) = valid(vote, &ballot) {
-                self.partitions.put(proposal, agent, rank(vote));
+                sorting.put(proposal, agent, rank(vote));
             } else {
-                self.tallies.classes.reject(vote, &ballot);
+                rejected.reject(vote, &ballot);
             }
         }
-        self.received = received;
+        self.tallies.classes.merge(rejected);
+        self.received.merge(received);
     }
 
     /// Tallies what was set apart and decides every proposal.
     pub fn close(&mut self, pause: &mut dyn Pause) {
-        if !self.partitions.single() {
-            for partition in 0..self.partitions.count() {
-                self.cells.fill(EMPTY);
-                let (cells, tallies) = (&mut self.cells, &mut self.tallies);
-                let proposals = self.partitions.proposals(partition);
-                self.partitions.drain(partition, pause, |cell, proposal, rank| {
-                    tallies.count(&mut cells[cell], proposals.start + proposal, rank);
+        let partitions = if self.partitions.single() { 0 } else { self.partitions.count() };
+        for partition in 0..partitions {
+            let first = self.partitions.proposals(partition).start;
+            let cells = self.cells.as_mut_slice();
+            cells.fill(EMPTY);
+            for (walked, block) in self.partitions.blocks(partition).enumerate() {
+                let mut filing = self.tallies.filing();
+                block.each(|cell, proposal, rank| {
+                    filing.file(&mut cells[cell], first + proposal, rank);
                 });
-                pause.point();
+                let (tallied, duplicates) = (filing.tallied, filing.duplicates);
+                self.tallies.classes.tallied += tallied;
+                self.tallies.classes.duplicates += duplicates;
+                if walked % PAUSE_BLOCKS == PAUSE_BLOCKS - 1 {
+                    pause.point();
+                }
             }
+            pause.point();
         }
         let values = self.tallies.values;
         let rows = self.tallies.counts.chunks_exact(values).zip(&self.tallies.evidence);

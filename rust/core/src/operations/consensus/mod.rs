@@ -122,7 +122,7 @@ impl Component for Consensus {
             "quorum": parameters.quorum(),
             "tolerated_faulty": parameters.tolerated(),
             "faulty": self.shared.source.faulty,
-            "partitions": partition::layout(parameters.agents, parameters.proposals).1,
+            "partitions": partition::count(parameters.agents, parameters.proposals),
         })
     }
 

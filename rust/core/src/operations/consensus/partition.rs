@@ -6,77 +6,120 @@
 
 use std::ops::Range;
 
-use crate::operations::Pause;
-
 /// Cells of a partition, at least one proposal's: 512 KiB stay in the second-level cache.
 const CELLS: u32 = 1 << 17;
 /// Entries of a block: 4 KiB.
 const BLOCK: usize = 512;
+/// Entries of a cache line, the first of which asks for the line after it.
+const LINE: usize = 8;
 /// Blocks counted between two pauses: about 100 µs.
-const PAUSE_BLOCKS: u32 = 64;
+pub const PAUSE_BLOCKS: usize = 64;
 const NONE: u32 = u32::MAX;
 
-pub struct Partitions {
-    agents: u32,
+/// Where cells and partitions lie.
+#[derive(Clone, Copy)]
+pub struct Place {
     /// Cells from one proposal to the next, as a power of two, so that no division is needed.
     stride: u32,
-    proposals: u32,
     /// Proposals of a partition, as a power of two.
     shift: u32,
-    /// (cell << 32 | rank), in blocks.
-    entries: Vec<u64>,
-    /// The block before each block in its chain, or `NONE`.
-    previous: Vec<u32>,
-    used: usize,
-    /// Where the next entry of each partition goes; a multiple of `BLOCK` asks for a new block.
-    cursors: Vec<usize>,
-    /// The last block of each chain, or `NONE`.
-    last: Vec<u32>,
 }
 
-/// The largest power of two of proposals whose cells fit, and the partitions that makes.
-pub fn layout(agents: u32, proposals: u32) -> (u32, usize) {
-    let stride = agents.next_power_of_two();
-    let mut shift = 0;
-    while (1 << shift) < proposals && stride << (shift + 1) <= CELLS {
-        shift += 1;
+impl Place {
+    /// The largest power of two of proposals whose cells fit.
+    fn of(agents: u32, proposals: u32) -> Self {
+        let stride = agents.next_power_of_two();
+        let mut shift = 0;
+        while (1 << shift) < proposals && stride << (shift + 1) <= CELLS {
+            shift += 1;
+        }
+        Self { stride: stride.trailing_zeros(), shift }
     }
-    (shift, proposals.div_ceil(1 << shift) as usize)
+
+    /// The cell of an agent and a proposal, both counted from the partition's first.
+    #[inline(always)]
+    pub fn cell(self, proposal: u32, agent: u32) -> u32 {
+        proposal << self.stride | agent
+    }
+
+    fn partitions(self, proposals: u32) -> usize {
+        proposals.div_ceil(1 << self.shift) as usize
+    }
+
+    /// Cells of the largest partition.
+    fn cells(self, agents: u32, proposals: u32) -> usize {
+        let together = (1usize << self.shift).min(proposals as usize);
+        ((together - 1) << self.stride) + agents as usize
+    }
 }
 
-/// Cells of the largest partition.
-fn cells(agents: u32, proposals: u32, shift: u32) -> usize {
-    let stride = agents.next_power_of_two().trailing_zeros();
-    (((1usize << shift).min(proposals as usize) - 1) << stride) + agents as usize
+/// Partitions that the cells of these sizes make.
+pub fn count(agents: u32, proposals: u32) -> usize {
+    Place::of(agents, proposals).partitions(proposals)
 }
 
 /// Blocks that hold any batch: all but one of each partition's are full.
-fn blocks(partitions: usize, votes_max: u32) -> usize {
+fn blocks_max(partitions: usize, votes_max: u32) -> usize {
     if partitions == 1 { 0 } else { votes_max as usize / BLOCK + partitions }
+}
+
+/// Which block follows which.
+struct Chains {
+    /// The block before each block in its chain, or `NONE`.
+    previous: Vec<u32>,
+    /// The last block of each partition's chain, or `NONE`.
+    last: Vec<u32>,
+    used: u32,
+}
+
+impl Chains {
+    /// Gives a partition the next free block; returns its first entry.
+    #[inline(never)]
+    fn grow(&mut self, partition: usize) -> u32 {
+        let block = self.used;
+        self.used += 1;
+        self.previous[block as usize] = self.last[partition];
+        self.last[partition] = block;
+        block * BLOCK as u32
+    }
+}
+
+pub struct Partitions {
+    place: Place,
+    agents: u32,
+    proposals: u32,
+    /// (cell << 32 | rank), in blocks.
+    entries: Vec<u64>,
+    /// Where the next entry of each partition goes; a multiple of `BLOCK` asks for a new block.
+    cursors: Vec<u32>,
+    chains: Chains,
 }
 
 impl Partitions {
     pub fn new(agents: u32, proposals: u32, votes_max: u32) -> Self {
-        let (shift, count) = layout(agents, proposals);
-        let blocks = blocks(count, votes_max);
+        let place = Place::of(agents, proposals);
+        let count = place.partitions(proposals);
+        let blocks = blocks_max(count, votes_max);
         Self {
+            place,
             agents,
-            stride: agents.next_power_of_two().trailing_zeros(),
             proposals,
-            shift,
             entries: vec![1; blocks * BLOCK],
-            previous: vec![NONE; blocks],
-            used: 0,
             cursors: vec![0; count],
-            last: vec![NONE; count],
+            chains: Chains { previous: vec![NONE; blocks], last: vec![NONE; count], used: 0 },
         }
     }
 
     /// Bytes that cells, blocks and chains take.
     pub fn bytes(agents: u32, proposals: u32, votes_max: u32) -> u64 {
-        let (shift, count) = layout(agents, proposals);
-        let chains = blocks(count, votes_max) * (8 * BLOCK + 4) + count * 12;
-        (4 * cells(agents, proposals, shift) + chains) as u64
+        let place = Place::of(agents, proposals);
+        let count = place.partitions(proposals);
+        let chains = blocks_max(count, votes_max) * (8 * BLOCK + 4) + count * 8;
+        (4 * place.cells(agents, proposals) + chains) as u64
+    }
+
+    pub fn place(&self) -> Place {
+        self.place
     }
 
     pub fn count(&self) -> usize {
@@ -89,71 +132,125 @@ impl Partitions {
 
     /// Cells of the largest partition.
     pub fn cells(&self) -> usize {
-        cells(self.agents, self.proposals, self.shift)
-    }
-
-    /// The cell of an agent and a proposal, both counted from the partition's first.
-    #[inline(always)]
-    pub fn cell(&self, proposal: u32, agent: u32) -> u32 {
-        proposal << self.stride | agent
+        self.place.cells(self.agents, self.proposals)
     }
 
     /// The proposals of a partition.
     pub fn proposals(&self, partition: usize) -> Range<usize> {
-        let first = partition << self.shift;
-        first..(first + (1 << self.shift)).min(self.proposals as usize)
+        let first = partition << self.place.shift;
+        first..(first + (1 << self.place.shift)).min(self.proposals as usize)
     }
 
     pub fn clear(&mut self) {
-        self.used = 0;
+        self.chains.used = 0;
+        self.chains.last.fill(NONE);
         self.cursors.fill(0);
-        self.last.fill(NONE);
     }
 
+    /// Opens the partitions for more votes.
+    pub fn sorting(&mut self) -> Sorting<'_> {
+        Sorting {
+            place: self.place,
+            entries: &mut self.entries,
+            cursors: &mut self.cursors,
+            chains: &mut self.chains,
+        }
+    }
+
+    /// The blocks of a partition, the last one first.
+    pub fn blocks(&self, partition: usize) -> Blocks<'_> {
+        Blocks {
+            partitions: self,
+            block: self.chains.last[partition],
+            end: self.cursors[partition] as usize,
+        }
+    }
+
+    fn full(&self, block: u32) -> &[u64] {
+        match block {
+            NONE => &[],
+            _ => &self.entries[block as usize * BLOCK..(block as usize + 1) * BLOCK],
+        }
+    }
+}
+
+/// Puts votes into their partitions, its addresses kept in registers.
+pub struct Sorting<'a> {
+    place: Place,
+    entries: &'a mut [u64],
+    cursors: &'a mut [u32],
+    chains: &'a mut Chains,
+}
+
+impl Sorting<'_> {
     #[inline(always)]
     pub fn put(&mut self, proposal: u32, agent: u32, rank: u32) {
-        let partition = (proposal >> self.shift) as usize;
-        let cell = self.cell(proposal & ((1 << self.shift) - 1), agent);
+        let partition = (proposal >> self.place.shift) as usize;
+        let cell = self.place.cell(proposal & ((1 << self.place.shift) - 1), agent);
         let mut cursor = self.cursors[partition];
-        if cursor % BLOCK == 0 {
-            cursor = self.chain(partition);
+        if cursor % LINE as u32 == 0 {
+            if cursor % BLOCK as u32 == 0 {
+                cursor = self.chains.grow(partition);
+            }
+            prefetch(self.entries, cursor as usize + LINE);
         }
-        self.entries[cursor] = u64::from(cell) << 32 | u64::from(rank);
+        self.entries[cursor as usize] = u64::from(cell) << 32 | u64::from(rank);
         self.cursors[partition] = cursor + 1;
     }
+}
 
-    #[inline(never)]
-    fn chain(&mut self, partition: usize) -> usize {
-        let block = self.used;
-        self.used += 1;
-        self.previous[block] = self.last[partition];
-        self.last[partition] = block as u32;
-        block * BLOCK
+pub struct Blocks<'a> {
+    partitions: &'a Partitions,
+    block: u32,
+    end: usize,
+}
+
+impl<'a> Iterator for Blocks<'a> {
+    type Item = Block<'a>;
+
+    fn next(&mut self) -> Option<Block<'a>> {
+        if self.block == NONE {
+            return None;
+        }
+        let first = self.block as usize * BLOCK;
+        let entries = &self.partitions.entries[first..self.end];
+        self.block = self.partitions.chains.previous[self.block as usize];
+        self.end = (self.block as usize + 1) * BLOCK;
+        let ahead = self.partitions.full(self.block);
+        Some(Block { entries, ahead, stride: self.partitions.place.stride })
     }
+}
 
-    /// Calls `count(cell, proposal within the partition, rank)` for every vote of a partition.
-    pub fn drain(
-        &self,
-        partition: usize,
-        pause: &mut dyn Pause,
-        mut count: impl FnMut(usize, usize, u32),
-    ) {
-        let stride = self.stride;
-        let mut block = self.last[partition];
-        let mut end = self.cursors[partition];
-        let mut walked = 0u32;
-        while block != NONE {
-            let first = block as usize * BLOCK;
-            for &entry in &self.entries[first..end] {
+/// One block, and the one to be read after it.
+pub struct Block<'a> {
+    entries: &'a [u64],
+    ahead: &'a [u64],
+    stride: u32,
+}
+
+impl Block<'_> {
+    /// Calls `file(cell, proposal within the partition, rank)` for every vote.
+    #[inline(always)]
+    pub fn each(&self, mut file: impl FnMut(usize, usize, u32)) {
+        for (line, entries) in self.entries.chunks(LINE).enumerate() {
+            prefetch(self.ahead, line * LINE);
+            for &entry in entries {
                 let cell = (entry >> 32) as u32;
-                count(cell as usize, (cell >> stride) as usize, entry as u32);
-            }
-            block = self.previous[block as usize];
-            end = block.wrapping_add(1) as usize * BLOCK;
-            walked += 1;
-            if walked % PAUSE_BLOCKS == 0 {
-                pause.point();
+                file(cell as usize, (cell >> self.stride) as usize, entry as u32);
             }
         }
     }
+}
+
+/// Asks for the line of `entries[at]`, where there is one, ahead of its use.
+#[inline(always)]
+fn prefetch(entries: &[u64], at: usize) {
+    #[cfg(target_arch = "x86_64")]
+    if let Some(entry) = entries.get(at) {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: a hint on a valid address; every x86-64 has the instruction.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(entry).cast()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let (_, _) = (entries, at);
 }
