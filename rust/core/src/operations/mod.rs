@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 mod consensus;
 mod knowledge_graph;
+mod memory;
 mod null;
 mod streaming;
 

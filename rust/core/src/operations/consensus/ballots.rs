@@ -10,6 +10,7 @@ use super::parameters::{Ballot, Parameters};
 use super::partition::{PAUSE_BLOCKS, Partitions};
 use super::votes::{Digest, SEQUENCE_MAX, Vote};
 use crate::operations::Pause;
+use crate::operations::memory::filled;
 
 /// Classes of votes, in the order in which a vote with several faults is filed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -201,7 +202,7 @@ impl Ballots {
             received: Digest::default(),
             tolerated: parameters.tolerated(),
             quorum: parameters.quorum(),
-            cells: vec![EMPTY; partitions.cells()],
+            cells: filled(partitions.cells()),
             partitions,
         }
     }

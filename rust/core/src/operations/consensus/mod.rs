@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use serde_json::json;
 
+use crate::operations::memory::filled;
 use crate::operations::{Array, Arrays, Build, BuildError, Component, NoPause, Operation};
 use crate::random::stream_key;
 
@@ -75,7 +76,7 @@ fn shared(parameters: &str, context: &Build<'_>) -> Result<Shared, BuildError> {
     let source = Source::new(&parameters, context.seed);
     let fill = lanes::best(parameters.mix);
     let aim = source.aim(Ballot::of(&parameters, 0), 0);
-    let mut stored = vec![Vote::default(); parameters.stored_votes as usize];
+    let mut stored: Vec<Vote> = filled(parameters.stored_votes as usize);
     let mut stored_digest = Digest::default();
     let total = stored.len() as f64;
     for (turn, votes) in stored.chunks_mut(STEP).enumerate() {

@@ -6,6 +6,8 @@
 
 use std::ops::Range;
 
+use crate::operations::memory::{filled, prefetch};
+
 /// Cells of a partition, at least one proposal's: 512 KiB stay in the second-level cache.
 const CELLS: u32 = 1 << 17;
 /// Entries of a block: 4 KiB.
@@ -104,7 +106,7 @@ impl Partitions {
             place,
             agents,
             proposals,
-            entries: vec![1; blocks * BLOCK],
+            entries: filled(blocks * BLOCK),
             cursors: vec![0; count],
             chains: Chains { previous: vec![NONE; blocks], last: vec![NONE; count], used: 0 },
         }
@@ -240,17 +242,4 @@ impl Block<'_> {
             }
         }
     }
-}
-
-/// Asks for the line of `entries[at]`, where there is one, ahead of its use.
-#[inline(always)]
-fn prefetch(entries: &[u64], at: usize) {
-    #[cfg(target_arch = "x86_64")]
-    if let Some(entry) = entries.get(at) {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        // SAFETY: a hint on a valid address; every x86-64 has the instruction.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(entry).cast()) };
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let (_, _) = (entries, at);
 }

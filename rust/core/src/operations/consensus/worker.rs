@@ -10,6 +10,7 @@ use super::oracle::Oracle;
 use super::parameters::Ballot;
 use super::votes::{Digest, Vote, mixed};
 use super::{Shared, op};
+use crate::operations::memory::filled;
 use crate::operations::{Completion, Operation, Pause, Request, Status, Verdict};
 
 /// Votes drawn and counted at a time: 32 KiB, which stay in the first-level cache.
@@ -44,12 +45,11 @@ pub fn buffer(batch: u32) -> usize {
 impl Worker {
     pub fn new(shared: Arc<Shared>) -> Self {
         let parameters = &shared.parameters;
-        let touched = Vote { round: u32::MAX, ..Vote::default() };
         let mut ballots = Ballots::new(parameters, parameters.batch.max(parameters.stored_votes));
         ballots.open(Ballot::of(parameters, 0));
         Self {
             ballots,
-            votes: vec![touched; buffer(parameters.batch)],
+            votes: filled(buffer(parameters.batch)),
             sent: Digest::default(),
             kept_first: 0,
             leader: 0,

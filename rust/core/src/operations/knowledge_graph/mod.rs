@@ -24,7 +24,7 @@ mod generate;
 mod graph;
 mod keys;
 mod lookup;
-mod memory;
+use super::memory;
 mod paths;
 mod scratch;
 #[cfg(test)]
