@@ -114,23 +114,30 @@ struct Filing<'a> {
     counts: &'a mut [u32],
     evidence: &'a mut [u32],
     values: usize,
+    filed: u64,
     tallied: u64,
-    duplicates: u64,
 }
 
 impl Filing<'_> {
     #[inline(always)]
     fn file(&mut self, cell: &mut u32, proposal: usize, rank: u32) {
-        let held = *cell;
-        let fresh = held == EMPTY;
-        *cell = if fresh { rank } else { held };
+        let fresh = *cell == EMPTY;
+        // Whether a vote is its agent's first cannot be foreseen, that a repeat is exact can: only
+        // the latter may be a branch.
+        let held = if fresh { rank } else { *cell };
+        *cell = held;
         self.counts[proposal * self.values + (rank & 0xFFFF) as usize] += u32::from(fresh);
+        self.filed += 1;
         self.tallied += u64::from(fresh);
-        self.duplicates += u64::from(!fresh);
-        if !fresh & (held != rank) {
-            let row = proposal * self.values..(proposal + 1) * self.values;
-            *cell = contradicted(held, rank, &mut self.counts[row], &mut self.evidence[proposal]);
+        if held != rank {
+            let row = &mut self.counts[proposal * self.values..][..self.values];
+            *cell = contradicted(held, rank, row, &mut self.evidence[proposal]);
         }
+    }
+
+    fn classes(&self) -> Classes {
+        let duplicates = self.filed - self.tallied;
+        Classes { tallied: self.tallied, duplicates, ..Classes::default() }
     }
 }
 
@@ -156,8 +163,8 @@ impl Tallies {
             counts: &mut self.counts,
             evidence: &mut self.evidence,
             values: self.values,
+            filed: 0,
             tallied: 0,
-            duplicates: 0,
         }
     }
 }
@@ -252,8 +259,9 @@ impl Ballots {
                 rejected.reject(vote, &ballot);
             }
         }
-        let (tallied, duplicates) = (filing.tallied, filing.duplicates);
-        self.tallies.classes.merge(Classes { tallied, duplicates, ..rejected });
+        let filed = filing.classes();
+        self.tallies.classes.merge(filed);
+        self.tallies.classes.merge(rejected);
         self.received.merge(received);
     }
 
@@ -286,9 +294,8 @@ impl Ballots {
                 block.each(|cell, proposal, rank| {
                     filing.file(&mut cells[cell], first + proposal, rank);
                 });
-                let (tallied, duplicates) = (filing.tallied, filing.duplicates);
-                self.tallies.classes.tallied += tallied;
-                self.tallies.classes.duplicates += duplicates;
+                let filed = filing.classes();
+                self.tallies.classes.merge(filed);
                 if walked % PAUSE_BLOCKS == PAUSE_BLOCKS - 1 {
                     pause.point();
                 }
