@@ -66,7 +66,9 @@ impl Zipf {
         let product = u64::from(word) * self.slots.len() as u64;
         let column = (product >> 32) as u32;
         let slot = self.slots[column as usize];
-        if (product as u32) < slot.threshold { column } else { slot.alias }
+        // A mask, as a branch here would be foreseen wrongly half the time.
+        let kept = u32::from((product as u32) < slot.threshold).wrapping_neg();
+        (column & kept) | (slot.alias & !kept)
     }
 
     pub fn bytes(&self) -> u64 {
