@@ -12,7 +12,7 @@ use crate::operations::memory::{filled, prefetch};
 const CELLS: u32 = 1 << 17;
 /// Entries of a block: 4 KiB.
 const BLOCK: usize = 512;
-/// Entries of a cache line, the first of which asks for the line after it.
+/// Entries of a cache line.
 const LINE: usize = 8;
 /// Blocks counted between two pauses: about 100 µs.
 pub const PAUSE_BLOCKS: usize = 64;
@@ -190,12 +190,11 @@ impl Sorting<'_> {
         let partition = (proposal >> self.place.shift) as usize;
         let cell = self.place.cell(proposal & ((1 << self.place.shift) - 1), agent);
         let mut cursor = self.cursors[partition];
-        if cursor % LINE as u32 == 0 {
-            if cursor % BLOCK as u32 == 0 {
-                cursor = self.chains.grow(partition);
-            }
-            prefetch(self.entries, cursor as usize + LINE);
+        if cursor % BLOCK as u32 == 0 {
+            cursor = self.chains.grow(partition);
         }
+        // Every time: asking only at a line's first entry is a branch wrongly foreseen.
+        prefetch(self.entries, cursor as usize + LINE);
         self.entries[cursor as usize] = u64::from(cell) << 32 | u64::from(rank);
         self.cursors[partition] = cursor + 1;
     }
