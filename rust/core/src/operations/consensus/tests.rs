@@ -71,12 +71,8 @@ fn any_shape() -> impl Strategy<Value = Parameters> {
     })
 }
 
-fn seeded() -> ProptestConfig {
-    ProptestConfig { cases: 128, failure_persistence: None, ..Default::default() }
-}
-
 proptest! {
-    #![proptest_config(seeded())]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..Default::default() })]
 
     #[test]
     fn every_vote_is_tallied_a_duplicate_or_invalid(shape in any_shape(), votes in any_votes(200)) {
