@@ -152,7 +152,10 @@ def test_fitting_keeps_the_budget_and_says_what_it_changed() -> None:
     assert fitted.resident_bytes(2) <= budget
     larger = fitted.model_copy(update={"nodes": fitted.nodes + 1})
     assert larger.resident_bytes(2) > budget
-    assert lines == [f"knowledge_graph: 10000000 nodes fitted to {fitted.nodes}"]
+    assert lines == [
+        f"knowledge_graph: 10000000 nodes fitted to {fitted.nodes}",
+        f"knowledge_graph: 1000000 embeddings fitted to {fitted.search.vectors}",
+    ]
 
 
 def test_an_edge_list_gives_the_rows_numpy_gives() -> None:

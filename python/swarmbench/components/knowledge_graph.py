@@ -7,10 +7,11 @@ from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from swarmbench.components import graphs
+from swarmbench.components import embeddings, graphs
 from swarmbench.components.base import Arrays, Component, Op, Profile
+from swarmbench.components.embeddings import SearchParameters
 
 #: What stands for "no such node" and "no path".
 NONE = 0xFFFFFFFF
@@ -45,14 +46,22 @@ class KnowledgeGraph(Component):
     name: ClassVar[str] = "knowledge_graph"
     unit: ClassVar[str] = "queries"
     #: Floors: a lookup reads its 64-byte record; a path the offsets and the first row line of both
-    #: ends; a search 4 bytes per edge and 12 per node (at eight edges per node).
+    #: ends; a search 4 bytes per edge and 12 per node (at eight edges per node). A semantic search
+    #: reads half a byte per component of the default 1 M × 128, shared by a batch.
     ops: ClassVar[tuple[Op, ...]] = (
         Op("node_lookup", "queries", "random_64b_s", 1.0),
         Op("path_finding", "queries", "random_64b_s", 4.0),
         Op("bfs", "edges", "read_bytes_s", 4.0 + 12.0 / 8.0),
         Op("path_batch", "queries", "random_64b_s", 4.0),
+        Op("semantic_search", "queries", "read_bytes_s", 64e6),
+        Op("semantic_search_batch", "queries", "read_bytes_s", 64e6 / 16),
+        Op("approximate_search", "queries", "cache_read_bytes_s", 64e6 * 4 / 1024),
     )
-    weights: ClassVar[dict[str, float]] = {"node_lookup": 1.0, "path_finding": 1.0}
+    weights: ClassVar[dict[str, float]] = {
+        "node_lookup": 1.0,
+        "path_finding": 1.0,
+        "semantic_search": 1.0,
+    }
     production_rate_s: ClassVar[float | None] = 100.0
     stress_in_flight: ClassVar[int] = 1000
 
@@ -60,6 +69,17 @@ class KnowledgeGraph(Component):
     edges_per_node: int = Field(default=8, ge=1, le=64)
     graph: Literal["rmat", "grid"] = "rmat"
     lookup_batch: int = Field(default=1024, ge=1, le=65_536)
+    search: SearchParameters = SearchParameters()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_more_embeddings_than_nodes(cls, given: Any) -> Any:
+        """Where nothing is said, every node up to the default number has one embedding."""
+        nodes = given.get("nodes", _PROFILE_NODES["quick"]) if isinstance(given, dict) else None
+        if not isinstance(nodes, int) or nodes < _NODES_MIN or "search" in given:
+            return given
+        default = SearchParameters()
+        return {**given, "search": default.with_vectors(min(default.vectors, nodes))}
 
     @classmethod
     def for_profile(cls, profile: Profile, **parameters: Any) -> Self:
@@ -73,7 +93,8 @@ class KnowledgeGraph(Component):
         table = 4 * graphs.slot_count(nodes) + 64 * nodes
         scratch = 32 * nodes + 8 * (3 * -(-nodes // 64) + -(-nodes // 32))
         shared = graph + table + 8 * graphs.POOL_KEYS
-        return shared + workers * (scratch + 12 * self.lookup_batch)
+        graph_part = shared + workers * (scratch + 12 * self.lookup_batch)
+        return graph_part + self.search.resident_bytes(workers)
 
     def fitted(self, budget_bytes: int, workers: int) -> tuple[Self, list[str]]:
         """Fewer nodes where the budget asks for it; 64 at the least."""
@@ -82,11 +103,24 @@ class KnowledgeGraph(Component):
         low, high = _NODES_MIN, self.nodes
         while high - low > 1:
             middle = (low + high) // 2
-            sized = self.model_copy(update={"nodes": middle})
+            sized = self._with_nodes(middle)
             fits = sized.resident_bytes(workers) <= budget_bytes
             low, high = (middle, high) if fits else (low, middle)
-        fitted = self.model_copy(update={"nodes": low})
-        return fitted, [f"knowledge_graph: {self.nodes} nodes fitted to {low}"]
+        fitted = self._with_nodes(low)
+        lines = [f"knowledge_graph: {self.nodes} nodes fitted to {low}"]
+        if fitted.search.vectors < self.search.vectors:
+            vectors = f"{self.search.vectors} embeddings fitted to {fitted.search.vectors}"
+            lines.append(f"knowledge_graph: {vectors}")
+        return fitted, lines
+
+    def _with_nodes(self, nodes: int) -> Self:
+        """Fewer nodes, and embeddings in proportion."""
+        vectors = max(_NODES_MIN, self.search.vectors * nodes // self.nodes)
+        sizes = {
+            "nodes": nodes,
+            "search": self.search.with_vectors(min(vectors, self.search.vectors)),
+        }
+        return self.model_copy(update=sizes)
 
     def _edges(self) -> int:
         if self.graph == "grid":
@@ -99,6 +133,8 @@ class KnowledgeGraph(Component):
 
     def inputs(self, op: str, seed: int, key: int) -> Arrays:
         """Keys; or sources and targets; or the root; and the seed that the graph came from."""
+        if op in embeddings.OPS:
+            return embeddings.inputs(self.search, op, seed, key)
         given = {"seed": np.array([seed], dtype=np.uint64)}
         if op == "node_lookup":
             return given | {"keys": graphs.lookup_keys(self.nodes, self.lookup_batch, seed, key)}
@@ -110,6 +146,8 @@ class KnowledgeGraph(Component):
 
     def reference(self, op: str, inputs: Arrays) -> Arrays:
         """The right answers: a dict of the keys, and a plain level-by-level search per source."""
+        if op in embeddings.OPS:
+            return embeddings.reference(self.search, inputs)
         seed = int(inputs["seed"][0])
         if op == "node_lookup":
             return self._records(seed, inputs["keys"])

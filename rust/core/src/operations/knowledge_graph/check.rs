@@ -35,7 +35,7 @@ pub fn verify(worker: &mut Worker) -> Verdict {
     let Worker { shared, scratch, .. } = worker;
     let graph = &shared.graph;
     let is_right = match worker.answer {
-        Answer::None => true,
+        Answer::None | Answer::Search => true,
         Answer::Lookup { window } => {
             let keys = &shared.pool[window..window + worker.nodes.len()];
             let stride = if in_full { 1 } else { DIGEST_ONE_IN };
@@ -62,7 +62,7 @@ pub fn verify(worker: &mut Worker) -> Verdict {
 /// Counts the answer; says whether it is to be checked in full. None where there is no answer.
 fn next_is_full(worker: &mut Worker) -> Option<bool> {
     let (op, one_in) = match worker.answer {
-        Answer::None => return None,
+        Answer::None | Answer::Search => return None,
         Answer::Lookup { .. } => (0, LOOKUPS_PER_FULL),
         Answer::Path { .. } => (1, worker.shared.graph.nodes() as u64 / NODES_PER_PATH_FULL),
         Answer::Tree { .. } => (2, TREES_PER_FULL),

@@ -27,7 +27,7 @@ pub fn evaluate(shared: &Shared, op: &str, inputs: &Arrays) -> Result<Arrays, Bu
         "path_finding" | "path_nodes" => find_paths(shared, inputs, op == "path_nodes"),
         "path_batch" => find_distances(shared, inputs),
         "bfs" | "bfs_parents" => search_all(shared, inputs, op == "bfs_parents"),
-        _ => Err(BuildError::Value { key: "op", problem: format!("there is no op `{op}`") }),
+        _ => shared.search.evaluate(op, inputs),
     }
 }
 

@@ -12,6 +12,7 @@ use graph::Graph;
 use keys::{Draws, Keys, POOL_KEYS};
 use lookup::Table;
 use scratch::Scratch;
+use search::Search;
 use worker::Worker;
 
 mod assemble;
@@ -27,16 +28,28 @@ mod lookup;
 use super::memory;
 mod paths;
 mod scratch;
+mod search;
 #[cfg(test)]
 mod tests;
 mod worker;
 
 /// Op types by their index in `Request::op`.
-const OPS: &[&str] = &["node_lookup", "path_finding", "bfs", "path_batch"];
+const OPS: &[&str] = &[
+    "node_lookup",
+    "path_finding",
+    "bfs",
+    "path_batch",
+    "semantic_search",
+    "semantic_search_batch",
+    "approximate_search",
+];
 const NODE_LOOKUP: u8 = 0;
 const PATH_FINDING: u8 = 1;
 const BFS: u8 = 2;
 const PATH_BATCH: u8 = 3;
+const SEMANTIC_SEARCH: u8 = 4;
+const SEMANTIC_SEARCH_BATCH: u8 = 5;
+const APPROXIMATE_SEARCH: u8 = 6;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -54,6 +67,7 @@ struct Parameters {
     graph: Shape,
     /// Keys per lookup operation.
     lookup_batch: usize,
+    search: search::Parameters,
 }
 
 impl Parameters {
@@ -96,6 +110,7 @@ struct Shared {
     pool: Vec<u64>,
     requests: [u32; 2],
     graph_build_s: f64,
+    search: Arc<Search>,
 }
 
 /// A handle on what is shared; workers hold others.
@@ -119,7 +134,8 @@ fn prepare(parameters: Parameters, build: &Build<'_>) -> Result<Shared, BuildErr
     let table = Table::new(&graph, keys, build.threads);
     let pool = keys::pool(keys, parameters.nodes, build.seed);
     let requests = Draws::stream(build.seed);
-    Ok(Shared { parameters, graph, table, keys, pool, requests, graph_build_s })
+    let search = Search::build(parameters.search, build)?;
+    Ok(Shared { parameters, graph, table, keys, pool, requests, graph_build_s, search })
 }
 
 impl Component for KnowledgeGraph {
@@ -137,17 +153,19 @@ impl Component for KnowledgeGraph {
         let graph = 4 * (nodes + 1) + 8 * parameters.edges() + 12 * nodes;
         let shared = graph + Table::bytes(nodes) + 8 * POOL_KEYS as u64;
         let answers = 12 * parameters.lookup_batch as u64;
-        shared + workers as u64 * (Scratch::bytes(nodes) + answers)
+        let search = Search::resident_bytes(&parameters.search, workers);
+        shared + search + workers as u64 * (Scratch::bytes(nodes) + answers)
     }
 
     fn describe(&self) -> serde_json::Value {
-        let Shared { parameters, graph, graph_build_s, .. } = &*self.shared;
+        let Shared { parameters, graph, graph_build_s, search, .. } = &*self.shared;
         json!({
             "nodes": parameters.nodes,
             "nodes_connected": graph.connected(),
             "edges": graph.edges(),
             "degree_max": graph.degree(0),
             "graph_build_s": graph_build_s,
+            "search": search.describe(),
         })
     }
 

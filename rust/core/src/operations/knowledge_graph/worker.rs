@@ -10,7 +10,11 @@ use super::keys::Draws;
 use super::lookup::MISSING;
 use super::paths;
 use super::scratch::{Meter, Scratch};
-use super::{BFS, NODE_LOOKUP, PATH_BATCH, PATH_FINDING, Shared};
+use super::search::{SearchKind, SearchOperation};
+use super::{
+    APPROXIMATE_SEARCH, BFS, NODE_LOOKUP, PATH_BATCH, PATH_FINDING, SEMANTIC_SEARCH,
+    SEMANTIC_SEARCH_BATCH, Shared,
+};
 
 /// The last answer, beside what `Worker` holds in arrays.
 #[derive(Clone, Copy, Debug)]
@@ -33,6 +37,8 @@ pub enum Answer {
     },
     /// `distances` of `pairs`.
     Distances,
+    /// The answers are in `search`.
+    Search,
 }
 
 /// A worker's copy of the component.
@@ -43,6 +49,7 @@ pub struct Worker {
     pub digests: Vec<u64>,
     pub pairs: [(u32, u32); LANES],
     pub distances: [u32; LANES],
+    pub search: SearchOperation,
     pub answer: Answer,
     /// Operations of each type verified so far.
     pub verified: [u64; 4],
@@ -52,6 +59,7 @@ impl Worker {
     pub fn new(shared: Arc<Shared>) -> Self {
         let scratch = Scratch::new(shared.graph.nodes());
         let batch = shared.parameters.lookup_batch;
+        let search = shared.search.operation();
         Self {
             shared,
             scratch,
@@ -59,6 +67,7 @@ impl Worker {
             digests: vec![0; batch],
             pairs: [(0, 0); LANES],
             distances: [NO_PATH; LANES],
+            search,
             answer: Answer::None,
             verified: [0; 4],
         }
@@ -112,8 +121,21 @@ impl Worker {
     }
 }
 
+fn search_kind(op: u8) -> Option<SearchKind> {
+    match op {
+        SEMANTIC_SEARCH => Some(SearchKind::Single),
+        SEMANTIC_SEARCH_BATCH => Some(SearchKind::Batch),
+        APPROXIMATE_SEARCH => Some(SearchKind::Approximate),
+        _ => None,
+    }
+}
+
 impl Operation for Worker {
     fn run(&mut self, request: Request, pause: &mut dyn Pause) -> Completion {
+        if let Some(kind) = search_kind(request.op) {
+            self.answer = Answer::Search;
+            return self.search.run(kind, request.key, pause);
+        }
         let mut meter = Meter::new(pause);
         let units = match request.op {
             NODE_LOOKUP => self.look_up(request.key),
@@ -126,6 +148,9 @@ impl Operation for Worker {
     }
 
     fn verify(&mut self) -> Verdict {
-        check::verify(self)
+        match self.answer {
+            Answer::Search => self.search.verify(),
+            _ => check::verify(self),
+        }
     }
 }

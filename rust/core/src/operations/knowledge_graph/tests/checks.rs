@@ -4,11 +4,14 @@ use std::sync::Arc;
 
 use super::super::super::{Build, NoPause, Operation, Request};
 use super::super::lookup::MISSING;
+use super::super::search::tests::small;
 use super::super::worker::{Answer, Worker};
 use super::super::{BFS, NODE_LOOKUP, PATH_BATCH, PATH_FINDING, Parameters, Shape, prepare};
 
 fn worker(graph: Shape) -> Worker {
-    let parameters = Parameters { nodes: 4000, edges_per_node: 8, graph, lookup_batch: 256 };
+    let search = small();
+    let parameters =
+        Parameters { nodes: 4000, edges_per_node: 8, graph, lookup_batch: 256, search };
     let build = Build { seed: 5, threads: 2, progress: &|_, _| true };
     Worker::new(Arc::new(prepare(parameters, &build).unwrap()))
 }

@@ -1,0 +1,195 @@
+//! Exact and approximate search of inverted lists: a bound on every vector, the score of the few.
+//!
+//! With a unit query q = s·d + r and a unit vector x = t·c + u (d, c integer codes), the cosine is
+//! s·t·(d·c) + r·(t·c) + q·u, so it differs from s·t·(d·c) by at most |r|(1 + |u|) + |u|
+//! (Cauchy–Schwarz). A vector whose bound is below the tenth best score so far is none of the best;
+//! every other one is scored from its row in float64. First by the high halves of all codes of a
+//! list, then by both halves where that did not rule a tile's lane out.
+
+use super::codes::{Coded, HIGH_OFFSET, OFFSET, TILE};
+use super::embeddings::norm;
+use super::index::{Index, List, NOBODY};
+use super::kernels::{Asked, Hit, QUERIES};
+use super::top::{Found, Top};
+use crate::operations::Pause;
+
+/// Room for the rounding of a bound in float64: scores are at most 1, so 1e-9 is ample.
+const SLACK: f64 = 1e-9;
+
+/// One query on its way through the lists.
+#[derive(Clone)]
+pub struct Slot {
+    pub row: Vec<f32>,
+    pub norm: f64,
+    pub top: Top,
+    coded: Coded,
+    /// The list that was searched first, not to be searched again.
+    first_list: usize,
+}
+
+impl Slot {
+    pub fn new(dims: usize, limit: usize) -> Self {
+        Self {
+            row: vec![0.0; dims],
+            norm: 0.0,
+            top: Top::new(limit),
+            coded: Coded::new(dims),
+            first_list: usize::MAX,
+        }
+    }
+
+    /// Makes ready for the query that was written to `row`.
+    fn start(&mut self) {
+        self.norm = norm(&self.row);
+        self.coded.set(&self.row, self.norm);
+        self.top.clear();
+        self.first_list = usize::MAX;
+    }
+
+    /// How far a bound by codes can be off in a list of this residual.
+    fn error(&self, residual: f64) -> f64 {
+        residual + self.coded.residual * (1.0 + residual) + SLACK
+    }
+
+    /// The least dot product with high halves that a vector among the best can have.
+    fn threshold(&self, list: &List) -> i32 {
+        let floor = self.top.floor() - self.error(list.high_residual);
+        let dot = floor / (list.scale * self.coded.scale) + HIGH_OFFSET * f64::from(self.coded.sum);
+        // The cast saturates, and rounding down only lets more through.
+        (dot / 16.0).floor() as i32
+    }
+}
+
+/// What a worker needs beside the index, allocated once.
+pub struct Scratch {
+    hits: Vec<Hit>,
+    scores: Vec<i32>,
+    order: Vec<u32>,
+    row: Vec<f32>,
+}
+
+impl Scratch {
+    pub fn new(index: &Index) -> Self {
+        Self {
+            hits: Vec::with_capacity(index.kernels.chunk_tiles() * QUERIES),
+            scores: vec![0; index.lists.len()],
+            order: vec![0; index.lists.len()],
+            row: vec![0.0; index.dims],
+        }
+    }
+
+    pub fn bytes(chunk_tiles: u64, lists: u64, dims: u64) -> u64 {
+        chunk_tiles * QUERIES as u64 * size_of::<Hit>() as u64 + lists * 8 + dims * 4
+    }
+}
+
+/// A worker's view of an index.
+pub struct Scan<'a> {
+    pub index: &'a Index,
+    pub scratch: &'a mut Scratch,
+}
+
+impl Scan<'_> {
+    /// The best of all vectors, proved; the most promising list first, then the others in order.
+    pub fn exact(&mut self, slots: &mut [Slot], pause: &mut dyn Pause) {
+        for slot in slots.iter_mut() {
+            slot.start();
+            let best = self.rank(&slot.coded, 1)[0] as usize;
+            self.list(best, std::slice::from_mut(slot), pause);
+            slot.first_list = best;
+        }
+        for list in 0..self.index.lists.len() {
+            for group in slots.chunks_mut(QUERIES) {
+                self.list(list, group, pause);
+            }
+        }
+    }
+
+    /// The best of the vectors in the `probes` most promising lists.
+    pub fn approximate(&mut self, slot: &mut Slot, probes: usize, pause: &mut dyn Pause) {
+        slot.start();
+        let count = self.rank(&slot.coded, probes).len();
+        for probe in 0..count {
+            let list = self.scratch.order[probe] as usize;
+            self.list(list, std::slice::from_mut(slot), pause);
+        }
+    }
+
+    /// The `count` lists whose centroids are nearest to the query, nearest first.
+    fn rank(&mut self, query: &Coded, count: usize) -> &[u32] {
+        let Scratch { scores, order, .. } = &mut *self.scratch;
+        self.index.centroids.rank(self.index.kernels, query, scores);
+        for (list, slot) in order.iter_mut().enumerate() {
+            *slot = list as u32;
+        }
+        let count = count.min(order.len());
+        let key = |list: &u32| (std::cmp::Reverse(scores[*list as usize]), *list);
+        if count < order.len() {
+            order.select_nth_unstable_by_key(count, key);
+        }
+        order[..count].sort_unstable_by_key(key);
+        &order[..count]
+    }
+
+    /// Searches one list for up to `QUERIES` queries.
+    fn list(&mut self, list: usize, slots: &mut [Slot], pause: &mut dyn Pause) {
+        let about = &self.index.lists[list];
+        let tiles = about.tiles.clone();
+        let step = self.index.kernels.chunk_tiles();
+        for start in tiles.clone().step_by(step) {
+            let end = (start + step).min(tiles.end);
+            let lines = self.index.tile(start).start..self.index.tile(end).start;
+            let mut asked = Asked {
+                queries: [&slots[0].coded.words; QUERIES],
+                thresholds: [i32::MAX; QUERIES],
+                count: slots.len(),
+            };
+            for (query, slot) in slots.iter().enumerate() {
+                asked.queries[query] = &slot.coded.words;
+                if slot.first_list != list {
+                    asked.thresholds[query] = slot.threshold(about);
+                }
+            }
+            self.scratch.hits.clear();
+            self.index.kernels.filter(&self.index.high[lines], &asked, &mut self.scratch.hits);
+            for hit in 0..self.scratch.hits.len() {
+                let hit = self.scratch.hits[hit];
+                let tile = start + hit.tile as usize;
+                refine(
+                    self.index,
+                    about,
+                    tile,
+                    hit.lanes,
+                    &mut slots[usize::from(hit.query)],
+                    &mut self.scratch.row,
+                );
+            }
+            pause.point();
+        }
+    }
+}
+
+/// Bounds the lanes of a tile by both halves and scores those that may be among the best.
+fn refine(
+    index: &Index,
+    list: &List,
+    tile: usize,
+    lanes: u16,
+    slot: &mut Slot,
+    scratch: &mut [f32],
+) {
+    let lines = index.tile(tile);
+    let coarse = index.kernels.dots(&index.high[lines.clone()], &slot.coded.words);
+    let fine = index.kernels.dots(&index.low[lines], &slot.coded.words);
+    let scale = list.scale * slot.coded.scale;
+    let error = slot.error(list.full_residual);
+    for lane in (0..TILE).filter(|lane| lanes >> lane & 1 == 1) {
+        let place = tile * TILE + lane;
+        let dot = 16 * coarse[lane] + fine[lane] - OFFSET * slot.coded.sum;
+        if scale * f64::from(dot) + error < slot.top.floor() || index.ids[place] == NOBODY {
+            continue;
+        }
+        let score = index.score(place, &slot.row, slot.norm, scratch);
+        slot.top.offer(Found { id: index.ids[place], score });
+    }
+}
