@@ -31,8 +31,7 @@ BLAS_QUERIES = 20
 #: Shares of equal results: a float32 peer may order near ties otherwise.
 SAME_SHARE = 0.99
 
-VECTORS, LISTS = 200_000, 512
-VECTORS_LARGE, LISTS_LARGE = 1_000_000, 1024
+VECTORS, VECTORS_LARGE = 200_000, 1_000_000
 
 
 class Subject:
@@ -41,7 +40,6 @@ class Subject:
     def __init__(self, large: bool) -> None:
         self.parameters = SearchParameters(
             vectors=VECTORS_LARGE if large else VECTORS,
-            lists=LISTS_LARGE if large else LISTS,
             batch=BATCH,
             top=TOP,
         )
@@ -156,8 +154,11 @@ class Inverted:
         return MANY / (perf_counter() - began)
 
     def same(self) -> bool:
+        """Both find nearly all exact results, and the peer no fewer than ours."""
+        exact = self.subject.ids("semantic_search")
+        ours = share(self.subject.ids("approximate_search"), exact)
         _, ids = self.index.search(self.subject.queries[:COMPARED], TOP)
-        return share(self.subject.ids("approximate_search"), ids) >= SAME_SHARE
+        return share(ids, exact) >= ours >= SAME_SHARE
 
 
 class Numpy:
