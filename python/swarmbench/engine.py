@@ -97,7 +97,8 @@ class EngineDriver:
         self._stop_requested = stop_requested
         self._tick_s = tick_s
         self._anchored_ns = 0
-        self._undrained: tuple[int, int] | None = None
+        #: (native phase, index of the stretch) of what was not drained at its end.
+        self._undrained: list[tuple[int, int]] = []
         self.stretches: list[Stretch] = []
 
     def hold(
@@ -116,11 +117,12 @@ class EngineDriver:
         self._listener.begun(phase, load, begin_ns / 1e9, duration_s)
         intervals = self._watch(phase, load, begin_ns, duration_s, until)
         loaded_ns = self._engine.now() - begin_ns
-        if drain or self._stop_requested():
+        drain = drain or self._stop_requested()
+        if drain:
             self._engine.cease()
         resources = self._resources(number, loaded_ns)
         sentinel = self._sentinel(resources)
-        if drain or self._stop_requested():
+        if drain:
             self._settle()
             intervals += self._intervals(intervals, begin_ns)
         stretch = self._file(number, phase, load, begin_ns, loaded_ns, drain=drain)
@@ -140,6 +142,21 @@ class EngineDriver:
     def event(self, kind: str, **fields: object) -> None:
         """Appends one record to the run's events."""
         self._listener.event(self._engine.now() / 1e9, kind, fields)
+
+    def capacity(self, component: str, duration_s: float) -> float:
+        """Operations per second that a component alone completes in its closed loop."""
+        counts = [each.stress_in_flight if each.name == component else 0 for each in self._tracks]
+        number, begin_ns = self._engine.begin_closed(counts)
+        end_ns = begin_ns + round(duration_s * 1e9)
+        while (left_s := (end_ns - self._engine.now()) / 1e9) > 0 and not self._stop_requested():
+            self._engine.wait(min(self._tick_s, left_s))
+        loaded_ns = self._engine.now() - begin_ns
+        figures = self._figures(number, loaded_ns)[component]
+        self._engine.cease()
+        self._settle()
+        if self._stop_requested():
+            raise Interrupted("interrupted: drained, and everything so far is kept")
+        return figures.ok / (loaded_ns / 1e9)
 
     def finish(self) -> None:
         """Ends what an undrained last stretch left under way and completes its figures."""
@@ -202,13 +219,13 @@ class EngineDriver:
                 f"an operation has not ended within {2 * PATIENCE_S:g} s of the end of its load",
                 hint="the component that hangs is the one still in flight in components.jsonl",
             )
-        if self._undrained is not None:
-            number, index = self._undrained
+        for number, index in self._undrained:
             stretch = self.stretches[index]
-            duration_ns = stretch.duration_s * 1e9
-            self.stretches[index] = replace(stretch, figures=self._figures(number, duration_ns))
+            peaks = [(f.queue_depth_max, f.in_flight_max) for f in stretch.figures.values()]
+            figures = self._figures(number, stretch.duration_s * 1e9, peaks)
+            self.stretches[index] = replace(stretch, figures=figures)
             self._listener.ended(self.stretches[index])
-            self._undrained = None
+        self._undrained.clear()
 
     def _intervals(self, before: Sequence[Interval], begin_ns: int) -> list[Interval]:
         started_s = begin_ns / 1e9
@@ -268,12 +285,15 @@ class EngineDriver:
         if drain:
             self._listener.ended(stretch)
         else:
-            self._undrained = (number, len(self.stretches) - 1)
+            self._undrained.append((number, len(self.stretches) - 1))
         return stretch
 
-    def _figures(self, number: int, duration_ns: float) -> dict[str, Figures]:
+    def _figures(
+        self, number: int, duration_ns: float, maxima: Sequence[tuple[int, int]] | None = None
+    ) -> dict[str, Figures]:
+        """Figures of a stretch; `maxima` are its own where another has begun since."""
         readings = self._engine.reading(number)
-        maxima = self._engine.maxima()
+        maxima = self._engine.maxima() if maxima is None else maxima
         now_ns = self._engine.now()
         return {
             track.name: component_figures(track, ops, peak, duration_ns, now_ns)

@@ -1,0 +1,401 @@
+"""One run from plan to result: prepare, calibrate, hold the scenario's loads, judge, record."""
+
+from __future__ import annotations
+
+import json
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from types import FrameType
+
+from swarmbench import _native, calibrate, hlog, machine
+from swarmbench.analysis.result import Capacity, ComponentFacts, Facts, assemble
+from swarmbench.ceilings import Calibration
+from swarmbench.components import Component
+from swarmbench.engine import EngineDriver, Stretch, Track
+from swarmbench.errors import Interrupted, SafetyStop, Status, SwarmbenchError
+from swarmbench.lock import machine_lock
+from swarmbench.monitoring.health import Watch
+from swarmbench.monitoring.probes import ResourceMeter
+from swarmbench.monitoring.sampler import Sampler
+from swarmbench.outcome import Outcome
+from swarmbench.plan import Plan, WorkloadPlan
+from swarmbench.recording import Progress, Recording
+from swarmbench.rundir import RunDirectory
+from swarmbench.scenarios import max_throughput
+from swarmbench.scenarios.search import Budget
+from swarmbench.scenarios.slo import Slo
+from swarmbench.schema import BOTTLENECKS_SCHEMA, Bottlenecks, Result
+from swarmbench.simulated import simulated_engine
+
+#: Seconds for which a component alone shows the throughput that its share is taken of.
+CAPACITY_S = 1.5
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """How a run ended; `result` is None where it was cut off before one could be judged."""
+
+    directory: Path
+    result: Result | None
+    statuses: frozenset[Status]
+
+
+def execute(
+    plan: Plan,
+    *,
+    out: Path = Path("runs"),
+    allow_concurrent: bool = False,
+    progress: Progress = lambda label, share: None,
+) -> Finished:
+    """Runs `plan` and leaves its run directory in `out`.
+
+    Raises `ConfigurationError` and `MachineError` where it cannot start; whatever ends it later
+    is in the statuses of what it returns.
+    """
+    started = datetime.now(UTC)
+    with machine_lock(plan.scenario, out, allow_concurrent=allow_concurrent):
+        directory = RunDirectory.create(out, plan.scenario, started=started)
+        with directory, _stopping() as stop_requested:
+            run = _Run(plan, directory, started, progress, stop_requested)
+            return run.finished()
+
+
+class _Run:
+    """The steps of one run, in order; `finished` walks through them."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        directory: RunDirectory,
+        started: datetime,
+        progress: Progress,
+        stop_requested: Callable[[], bool],
+    ) -> None:
+        self._plan = plan
+        self._directory = directory
+        self._started = started
+        self._progress = progress
+        self._stop_requested = stop_requested
+        self._manifest: dict[str, object] = {
+            "run_id": directory.run_id,
+            "plan": plan.to_json(),
+            "started": started.isoformat(),
+            "machine": machine.fingerprint(directory.path),
+        }
+
+    def finished(self) -> Finished:
+        statuses: set[Status] = set()
+        result = None
+        try:
+            self._directory.write_manifest(self._manifest)
+            self._directory.append_histograms(hlog.header(self._started.timestamp()))
+            result = self._result()
+            statuses |= result.statuses()
+        except (Interrupted, SafetyStop) as error:
+            statuses.add(Status(error.exit_code))
+            self._end(str(error))
+            if isinstance(error, SafetyStop):
+                return self._stopped(error)
+        except KeyboardInterrupt:
+            statuses.add(Status.INTERRUPTED)
+            self._end("interrupted while the run was being prepared")
+        else:
+            self._end("finished")
+        return Finished(self._directory.path, result, frozenset(statuses))
+
+    def _stopped(self, error: SafetyStop) -> Finished:
+        raise SafetyStop(str(error), hint=error.hint or f"the record is `{self._directory.path}`")
+
+    def _end(self, state: str) -> None:
+        """Completes the manifest; a record that cannot be written any more keeps what it has."""
+        self._manifest |= {"ended": datetime.now(UTC).isoformat(), "state": state}
+        try:
+            self._directory.write_manifest(self._manifest)
+            self._directory.sync()
+        except SafetyStop:
+            if state == "finished":
+                raise
+
+    def _result(self) -> Result:
+        plan = self._plan
+        ceilings = None if plan.simulation else self._calibrated()
+        components = [] if plan.simulation else self._prepared()
+        self._directory.write_manifest(self._manifest)
+        engine, tracks, rates = self._engine(components)
+        recording = Recording(
+            self._directory,
+            progress=self._progress,
+            total_s=plan.phases.total_s,
+            interval_s=plan.sample_interval_s,
+            health=Watch(plan.health),
+            limits_ns={
+                each.name: each.latency_target_ns
+                for each in plan.workloads
+                if each.latency_target_ns is not None
+            },
+        )
+        try:
+            with self._watched(engine) as (meter, sampler):
+                driver = EngineDriver(
+                    engine,
+                    tracks,
+                    workers=plan.threads,
+                    meter=meter,
+                    listener=recording,
+                    stop_requested=self._stop_requested,
+                )
+                self._rate(driver, engine, rates)
+                outcome = max_throughput.run(driver, settings_of(plan))
+                driver.finish()
+            cost = None if sampler is None else sampler.cost_percent
+            self._manifest["schedule_hash"] = f"{engine.stop():016x}"
+            self._manifest["rates_s"] = dict(zip([t.name for t in tracks], rates, strict=True))
+            if components:
+                self._manifest["counters"] = {c.name: dict(c.counters()) for c in components}
+            complete = completed(outcome, driver.stretches)
+            result = assemble(self._facts(complete, ceilings, cost), complete)
+        finally:
+            engine.stop()
+        self._directory.write_bottlenecks(
+            Bottlenecks(
+                schema=BOTTLENECKS_SCHEMA,
+                run_id=self._directory.run_id,
+                bottlenecks=result.bottlenecks,
+            )
+        )
+        self._directory.write_result(result)
+        return result
+
+    def _calibrated(self) -> Calibration:
+        """The machine's ceilings, before anything else takes a share of them."""
+        found = calibrate.measure(
+            self._plan.threads,
+            self._directory.path,
+            seconds=calibrate.SECONDS_QUICK,
+            cpus=self._plan.cpus,
+            progress=lambda stage, share: self._step(f"calibrating: {stage}", share),
+        )
+        self._manifest["calibration"] = found.to_json()
+        return found
+
+    def _prepared(self) -> list[_native.Component]:
+        components = []
+        for each in self._plan.workloads:
+
+            def report(stage: str, share: float, name: str = each.name) -> None:
+                self._step(f"preparing {name}: {stage}", share)
+
+            components.append(
+                each.component.prepare(
+                    seed=self._plan.seed, threads=self._plan.threads, progress=report
+                )
+            )
+        self._manifest["components"] = {c.name: json.loads(c.describe()) for c in components}
+        return components
+
+    def _step(self, label: str, share: float) -> None:
+        self._progress(label, share)
+        if self._stop_requested():
+            raise KeyboardInterrupt
+
+    def _engine(
+        self, components: Sequence[_native.Component]
+    ) -> tuple[_native.Engine, list[Track], list[float]]:
+        plan = self._plan
+        if plan.simulation is not None:
+            return simulated_engine(plan)
+        workloads = [
+            native_workload(each, component)
+            for each, component in zip(plan.workloads, components, strict=True)
+        ]
+        engine = _native.Engine(
+            workloads,
+            seed=plan.seed,
+            workers=plan.threads,
+            worker_cpus=list(plan.cpus),
+            pacer_cpu=plan.generator_cpu,
+        )
+        tracks = [
+            Track(each.name, tuple(component.ops()), each.stress_in_flight)
+            for each, component in zip(plan.workloads, components, strict=True)
+        ]
+        return engine, tracks, [each.rate_s or 0.0 for each in plan.workloads]
+
+    @contextmanager
+    def _watched(self, engine: _native.Engine) -> Iterator[tuple[ResourceMeter, Sampler | None]]:
+        """A meter of the machine's resources and, on a real machine, a sampler beside it."""
+        plan = self._plan
+        if plan.simulation is not None:
+            yield ResourceMeter(plan.cpus, clock=lambda: engine.now() / 1e9), None
+            return
+        canary = _native.Canary()
+        sampler = Sampler(
+            self._directory.append_system,
+            directory=self._directory.path,
+            interval_s=plan.sample_interval_s,
+            clock=lambda: engine.now() / 1e9,
+        )
+        sampler.start()
+        try:
+            yield ResourceMeter(plan.cpus, canary=canary), sampler
+        finally:
+            canary.stop()
+            sampler.stop()
+
+    def _rate(self, driver: EngineDriver, engine: _native.Engine, rates: list[float]) -> None:
+        """Turns shares of a capacity into operations per second, measured here and now."""
+        for index, each in enumerate(self._plan.workloads):
+            if each.capacity_share is not None:
+                capacity_s = driver.capacity(each.name, CAPACITY_S)
+                rates[index] = each.capacity_share * capacity_s
+                driver.event("capacity", component=each.name, ops_s=capacity_s)
+        engine.set_rates(rates)
+
+    def _facts(
+        self, outcome: Outcome, ceilings: Calibration | None, cost: float | None
+    ) -> Facts:
+        plan = self._plan
+        return Facts(
+            run_id=self._directory.run_id,
+            name=plan.name,
+            scenario=plan.scenario,
+            backend=plan.backend,
+            device=None,
+            seed=plan.seed,
+            profile=plan.profile,
+            started=self._started,
+            duration_s=(datetime.now(UTC) - self._started).total_seconds(),
+            production_scale=outcome.knee.reference,
+            components={each.name: facts_of(each, ceilings) for each in plan.workloads},
+            thresholds={each.metric: (each.target, each.failure_threshold)
+                        for each in plan.criteria},
+            notes=plan.notes,
+            observer_cost_percent=cost,
+        )
+
+
+def native_workload(each: WorkloadPlan, component: _native.Component) -> _native.Workload:
+    """A workload of the plan as the engine takes it."""
+    process, rate_s = each.process, each.rate_s or 0.0
+    on_s, off_s = process.on_s or 1.0, process.off_s or 0.0
+    return _native.Workload(
+        component,
+        weights=[float(each.op_weights.get(op, 0.0)) for op in component.ops()],
+        rate=rate_s,
+        process=process.kind,
+        shape=process.shape or 1.0,
+        # Bursts live in operational time: their mean length in operations at 1x.
+        burst_ops=max(1e-9, rate_s * (on_s + off_s)),
+        duty=on_s / (on_s + off_s),
+        instants_s=[time_ns / 1e9 for time_ns in process.times_ns],
+        max_in_flight=max(each.in_flight_max, each.stress_in_flight),
+        queue=each.queue_max,
+        overload=each.overload,
+    )
+
+
+def settings_of(plan: Plan) -> max_throughput.Settings:
+    """The scenario's settings at the plan's phase lengths."""
+    settings = max_throughput.Settings.for_profile(plan.profile)
+    factor = plan.phases.search_s / settings.search.total_s
+    budget = settings.search
+    return replace(
+        settings,
+        ramp_up_s=plan.phases.ramp_up_s,
+        sustained_s=plan.phases.sustained_s,
+        recovery_s=plan.phases.recovery_s,
+        search=Budget(
+            plan.phases.search_s,
+            budget.baseline_s * factor,
+            budget.probe_s * factor,
+            budget.precision,
+            budget.precision_max,
+        ),
+        slo=Slo(degradation=plan.slo_degradation),
+        max_multiplier=plan.max_multiplier,
+    )
+
+
+def facts_of(each: WorkloadPlan, ceilings: Calibration | None) -> ComponentFacts:
+    """What the result says of a component beside its measurements."""
+    component = each.component
+    return ComponentFacts(
+        capacity=Capacity(component.unit, mixed_ceiling(component, each, ceilings)),
+        operations={
+            op.name: Capacity(op.unit, op_ceiling(component, op.name, ceilings))
+            for op in component.ops
+        },
+        latency_target_s=None if each.latency_target_ns is None else each.latency_target_ns / 1e9,
+        throughput_target=each.throughput_target_s,
+        claim=component.claim or None,
+    )
+
+
+def op_ceiling(component: Component, name: str, ceilings: Calibration | None) -> float | None:
+    """Units per second that the measured roof allows one op type; None where it has no roof."""
+    op = next(op for op in component.ops if op.name == name)
+    roof = None if ceilings is None else ceilings.value(op.roof)
+    return None if roof is None or op.cost <= 0 else roof / op.cost
+
+
+def mixed_ceiling(
+    component: Component, each: WorkloadPlan, ceilings: Calibration | None
+) -> float | None:
+    """The roof of a mix: times per unit add up by weight. None where its ops differ in unit."""
+    total = sum(each.op_weights.values())
+    seconds_per_unit = 0.0
+    for op in component.ops:
+        share = each.op_weights.get(op.name, 0.0) / total
+        if share == 0.0:
+            continue
+        ceiling = op_ceiling(component, op.name, ceilings)
+        if ceiling is None or op.unit != component.unit:
+            return None
+        seconds_per_unit += share / ceiling
+    return 1.0 / seconds_per_unit if seconds_per_unit else None
+
+
+def completed(outcome: Outcome, stretches: Sequence[Stretch]) -> Outcome:
+    """The outcome with the final figures of the two stretches that were not drained at once."""
+    final = {stretch.start_s: stretch.figures for stretch in stretches}
+    return replace(
+        outcome,
+        overload=replace(outcome.overload, components=final[outcome.overload.start_s]),
+        recovery_held=replace(
+            outcome.recovery_held, components=final[outcome.recovery_held.start_s]
+        ),
+        recovery=replace(outcome.recovery, components=final[outcome.recovery.start_s]),
+    )
+
+
+@contextmanager
+def _stopping() -> Iterator[Callable[[], bool]]:
+    """Turns SIGINT and SIGTERM into a request to drain; a second SIGINT ends at once."""
+    requested = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield requested.is_set
+        return
+
+    def ask(number: int, _: FrameType | None) -> None:
+        if requested.is_set() and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        requested.set()
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield requested.is_set
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def raise_for(finished: Finished) -> Result:
+    """The result of a run; raises where it was cut off before one could be judged."""
+    if finished.result is None:
+        raise SwarmbenchError(f"the run was interrupted; its record is `{finished.directory}`")
+    return finished.result
