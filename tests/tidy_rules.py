@@ -44,6 +44,7 @@ LAYERS = (
     {"analysis"},
     {"report"},
     {"experiments", "calibrate", "doctor", "baselines"},
+    {"simulated", "recording"},
     {"run"},
     {"cli", "dashboard", "exporter"},
     {"__main__"},

@@ -272,7 +272,7 @@ def _names(components: str | None) -> list[str] | None:
 
 
 def _run(plan: Plan, out: Path, *, as_json: bool, live: bool, allow_concurrent: bool) -> int:
-    from swarmbench.run import execute  # type: ignore[import-not-found]
+    from swarmbench.run import execute
 
     with shown_progress(wanted=live and not as_json) as progress:
         finished = execute(plan, out=out, allow_concurrent=allow_concurrent, progress=progress)

@@ -7,18 +7,21 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
+from typing import cast
 
 from swarmbench import _native, calibrate, hlog, machine
 from swarmbench.analysis.result import Capacity, ComponentFacts, Facts, assemble
 from swarmbench.ceilings import Calibration
 from swarmbench.components import Component
-from swarmbench.engine import EngineDriver, Stretch, Track
-from swarmbench.errors import Interrupted, SafetyStop, Status, SwarmbenchError
+from swarmbench.engine import EngineDriver, Meter, Track
+from swarmbench.errors import Interrupted, SafetyStop, Status
 from swarmbench.lock import machine_lock
+from swarmbench.measured import Figures
+from swarmbench.monitoring import probes
 from swarmbench.monitoring.health import Watch
 from swarmbench.monitoring.probes import ResourceMeter
 from swarmbench.monitoring.sampler import Sampler
@@ -27,10 +30,9 @@ from swarmbench.plan import Plan, WorkloadPlan
 from swarmbench.recording import Progress, Recording
 from swarmbench.rundir import RunDirectory
 from swarmbench.scenarios import max_throughput
-from swarmbench.scenarios.search import Budget
 from swarmbench.scenarios.slo import Slo
 from swarmbench.schema import BOTTLENECKS_SCHEMA, Bottlenecks, Result
-from swarmbench.simulated import simulated_engine
+from swarmbench.simulated import NoMachine, simulated_engine
 
 #: Seconds for which a component alone shows the throughput that its share is taken of.
 CAPACITY_S = 1.5
@@ -58,8 +60,9 @@ def execute(
     is in the statuses of what it returns.
     """
     started = datetime.now(UTC)
-    with machine_lock(plan.scenario, out, allow_concurrent=allow_concurrent):
+    with machine_lock(plan.scenario, out, allow_concurrent=allow_concurrent) as lock:
         directory = RunDirectory.create(out, plan.scenario, started=started)
+        lock.name_run(directory.path)
         with directory, _stopping() as stop_requested:
             run = _Run(plan, directory, started, progress, stop_requested)
             return run.finished()
@@ -150,15 +153,17 @@ class _Run:
                     stop_requested=self._stop_requested,
                 )
                 self._rate(driver, engine, rates)
-                outcome = max_throughput.run(driver, settings_of(plan))
+                settings = max_throughput.Settings.of(
+                    plan.phases, Slo(degradation=plan.slo_degradation), plan.max_multiplier
+                )
+                outcome = max_throughput.run(driver, settings)
                 driver.finish()
             cost = None if sampler is None else sampler.cost_percent
             self._manifest["schedule_hash"] = f"{engine.stop():016x}"
             self._manifest["rates_s"] = dict(zip([t.name for t in tracks], rates, strict=True))
             if components:
                 self._manifest["counters"] = {c.name: dict(c.counters()) for c in components}
-            complete = completed(outcome, driver.stretches)
-            result = assemble(self._facts(complete, ceilings, cost), complete)
+            result = assemble(self._facts(outcome, ceilings, cost), outcome, driver.stretches)
         finally:
             engine.stop()
         self._directory.write_bottlenecks(
@@ -227,11 +232,11 @@ class _Run:
         return engine, tracks, [each.rate_s or 0.0 for each in plan.workloads]
 
     @contextmanager
-    def _watched(self, engine: _native.Engine) -> Iterator[tuple[ResourceMeter, Sampler | None]]:
+    def _watched(self, engine: _native.Engine) -> Iterator[tuple[Meter, Sampler | None]]:
         """A meter of the machine's resources and, on a real machine, a sampler beside it."""
         plan = self._plan
         if plan.simulation is not None:
-            yield ResourceMeter(plan.cpus, clock=lambda: engine.now() / 1e9), None
+            yield NoMachine(), None
             return
         canary = _native.Canary()
         sampler = Sampler(
@@ -242,7 +247,7 @@ class _Run:
         )
         sampler.start()
         try:
-            yield ResourceMeter(plan.cpus, canary=canary), sampler
+            yield ResourceMeter(plan.cpus, canary=cast(probes.Canary, canary)), sampler
         finally:
             canary.stop()
             sampler.stop()
@@ -256,9 +261,7 @@ class _Run:
                 driver.event("capacity", component=each.name, ops_s=capacity_s)
         engine.set_rates(rates)
 
-    def _facts(
-        self, outcome: Outcome, ceilings: Calibration | None, cost: float | None
-    ) -> Facts:
+    def _facts(self, outcome: Outcome, ceilings: Calibration | None, cost: float | None) -> Facts:
         plan = self._plan
         return Facts(
             run_id=self._directory.run_id,
@@ -271,9 +274,13 @@ class _Run:
             started=self._started,
             duration_s=(datetime.now(UTC) - self._started).total_seconds(),
             production_scale=outcome.knee.reference,
-            components={each.name: facts_of(each, ceilings) for each in plan.workloads},
-            thresholds={each.metric: (each.target, each.failure_threshold)
-                        for each in plan.criteria},
+            components={
+                each.name: facts_of(each, outcome.sustained.components[each.name], ceilings)
+                for each in plan.workloads
+            },
+            thresholds={
+                each.metric: (each.target, each.failure_threshold) for each in plan.criteria
+            },
             notes=plan.notes,
             observer_cost_percent=cost,
         )
@@ -299,33 +306,11 @@ def native_workload(each: WorkloadPlan, component: _native.Component) -> _native
     )
 
 
-def settings_of(plan: Plan) -> max_throughput.Settings:
-    """The scenario's settings at the plan's phase lengths."""
-    settings = max_throughput.Settings.for_profile(plan.profile)
-    factor = plan.phases.search_s / settings.search.total_s
-    budget = settings.search
-    return replace(
-        settings,
-        ramp_up_s=plan.phases.ramp_up_s,
-        sustained_s=plan.phases.sustained_s,
-        recovery_s=plan.phases.recovery_s,
-        search=Budget(
-            plan.phases.search_s,
-            budget.baseline_s * factor,
-            budget.probe_s * factor,
-            budget.precision,
-            budget.precision_max,
-        ),
-        slo=Slo(degradation=plan.slo_degradation),
-        max_multiplier=plan.max_multiplier,
-    )
-
-
-def facts_of(each: WorkloadPlan, ceilings: Calibration | None) -> ComponentFacts:
+def facts_of(each: WorkloadPlan, done: Figures, ceilings: Calibration | None) -> ComponentFacts:
     """What the result says of a component beside its measurements."""
     component = each.component
     return ComponentFacts(
-        capacity=Capacity(component.unit, mixed_ceiling(component, each, ceilings)),
+        capacity=Capacity(component.unit, mixed_ceiling(component, done, ceilings)),
         operations={
             op.name: Capacity(op.unit, op_ceiling(component, op.name, ceilings))
             for op in component.ops
@@ -344,33 +329,23 @@ def op_ceiling(component: Component, name: str, ceilings: Calibration | None) ->
 
 
 def mixed_ceiling(
-    component: Component, each: WorkloadPlan, ceilings: Calibration | None
+    component: Component, done: Figures, ceilings: Calibration | None
 ) -> float | None:
-    """The roof of a mix: times per unit add up by weight. None where its ops differ in unit."""
-    total = sum(each.op_weights.values())
-    seconds_per_unit = 0.0
+    """The roof of what was done: the least times of each op's units add up.
+
+    None where op types differ in unit or one has no roof.
+    """
+    units, seconds = 0, 0.0
     for op in component.ops:
-        share = each.op_weights.get(op.name, 0.0) / total
-        if share == 0.0:
+        part = done.operations.get(op.name)
+        if part is None or part.units == 0:
             continue
         ceiling = op_ceiling(component, op.name, ceilings)
         if ceiling is None or op.unit != component.unit:
             return None
-        seconds_per_unit += share / ceiling
-    return 1.0 / seconds_per_unit if seconds_per_unit else None
-
-
-def completed(outcome: Outcome, stretches: Sequence[Stretch]) -> Outcome:
-    """The outcome with the final figures of the two stretches that were not drained at once."""
-    final = {stretch.start_s: stretch.figures for stretch in stretches}
-    return replace(
-        outcome,
-        overload=replace(outcome.overload, components=final[outcome.overload.start_s]),
-        recovery_held=replace(
-            outcome.recovery_held, components=final[outcome.recovery_held.start_s]
-        ),
-        recovery=replace(outcome.recovery, components=final[outcome.recovery.start_s]),
-    )
+        units += part.units
+        seconds += part.units / ceiling
+    return units / seconds if seconds else None
 
 
 @contextmanager
@@ -392,10 +367,3 @@ def _stopping() -> Iterator[Callable[[], bool]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def raise_for(finished: Finished) -> Result:
-    """The result of a run; raises where it was cut off before one could be judged."""
-    if finished.result is None:
-        raise SwarmbenchError(f"the run was interrupted; its record is `{finished.directory}`")
-    return finished.result

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from swarmbench import _native
 from swarmbench.engine import Track
+from swarmbench.measured import Resources
 from swarmbench.plan import Plan
 
 #: Operations per second of the simulated workload at 1x.
@@ -37,3 +38,14 @@ def simulated_engine(plan: Plan) -> tuple[_native.Engine, list[Track], list[floa
     engine = _native.Engine.simulated([workload], seed=plan.seed, servers=servers)
     name = plan.workloads[0].name
     return engine, [Track(name, ("nothing",), 64)], [RATE_S]
+
+
+class NoMachine:
+    """The meter of a simulated system: there is no machine whose resources could be read."""
+
+    def start(self) -> None:
+        """Nothing to begin."""
+
+    def read(self) -> Resources:
+        """Every reading is unknown."""
+        return Resources()

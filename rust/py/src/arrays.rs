@@ -14,7 +14,8 @@ fn array_from(value: &Bound<'_, PyAny>) -> PyResult<Array> {
             }
         )+};
     }
-    try_types!(U8 => u8, U16 => u16, U32 => u32, U64 => u64, I32 => i32, I64 => i64, F32 => f32, F64 => f64);
+    try_types!(U8 => u8, U16 => u16, U32 => u32, U64 => u64);
+    try_types!(I32 => i32, I64 => i64, F32 => f32, F64 => f64);
     Err(PyTypeError::new_err(format!(
         "expected a one-dimensional array of u8, u16, u32, u64, i32, i64, f32 or f64, got {}",
         value.get_type()

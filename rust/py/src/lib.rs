@@ -8,6 +8,7 @@ mod component;
 mod engine;
 mod histogram;
 mod hlog;
+mod simulated;
 
 #[pymodule(gil_used = false)]
 mod _native {
@@ -18,9 +19,11 @@ mod _native {
     #[pymodule_export]
     use super::component::component_names;
     #[pymodule_export]
-    use super::engine::{Engine, IntervalReading, Reading, SimulatedWorkload, Workload};
+    use super::engine::{Engine, IntervalReading, Reading, Workload};
     #[pymodule_export]
     use super::histogram::Histogram;
     #[pymodule_export]
     use super::hlog::{hlog_header, hlog_line, hlog_read};
+    #[pymodule_export]
+    use super::simulated::SimulatedWorkload;
 }

@@ -89,7 +89,7 @@ pub trait Component: Send + Sync {
         Vec::new()
     }
 
-    /// Computes the answers of `op` for given inputs, to be compared with the component's reference.
+    /// Computes the answers of `op` for given inputs, to be held against the reference.
     ///
     /// # Errors
     /// Says which input is missing or of the wrong type.
