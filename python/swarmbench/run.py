@@ -365,5 +365,5 @@ def _stopping() -> Iterator[Callable[[], bool]]:
     try:
         yield requested.is_set
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number, previous in before.items():
+            signal.signal(number, previous)
