@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self
@@ -39,7 +40,7 @@ class Op:
     cost: float
 
 
-class Component(BaseModel):
+class Component(BaseModel, ABC):
     """One part under test. Subclasses add their parameters as fields, with bounds.
 
     Every array is one-dimensional; `inputs` are a pure function of (seed, op, key), identical to
@@ -69,21 +70,21 @@ class Component(BaseModel):
         """The component at the sizes of a profile; given parameters win."""
         return cls(**parameters)
 
+    @abstractmethod
     def resident_bytes(self, workers: int) -> int:
         """Bytes that it will keep resident, by the formula that fits it to a budget."""
-        raise NotImplementedError
 
     def fitted(self, budget_bytes: int, workers: int) -> tuple[Self, list[str]]:
         """The largest version of itself within the budget, and a line for each size changed."""
         return self, []
 
+    @abstractmethod
     def inputs(self, op: str, seed: int, key: int) -> Arrays:
         """The inputs of the operation `key`, as named arrays for `reference` and `evaluate`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def reference(self, op: str, inputs: Arrays) -> Arrays:
         """The right answers, by the plainest NumPy that can be trusted."""
-        raise NotImplementedError
 
     def prepare(
         self, *, seed: int, threads: int = 1, progress: Progress | None = None
