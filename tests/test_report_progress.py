@@ -22,7 +22,9 @@ def drawn(monkeypatch: pytest.MonkeyPatch, *, terminal: bool, wanted: bool) -> s
         monkeypatch.undo()
         stream.write("end")
         stream.flush()
-        text = os.read(reader, 65_536).decode()
+        text = ""
+        while not text.endswith("end"):
+            text += os.read(reader, 65_536).decode()
     os.close(reader)
     return text
 

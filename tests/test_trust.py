@@ -50,6 +50,13 @@ def test_a_late_generator_is_not_trusted() -> None:
     assert any(line.startswith("generator-limited: a was handed over") for line in found.reasons)
 
 
+def test_lateness_below_the_timers_of_the_machine_is_not_the_generators() -> None:
+    outcome = run(LateDriver(hard(5.0, 500.0), {"a": 500.0}, 1), QUICK)
+
+    assert trust(outcome, [], timer_floor_ns=1e5).reasons == []
+    assert trust(outcome, [], timer_floor_ns=0.9e5).generator_limited
+
+
 def test_a_machine_that_disturbs_most_stretches_is_not_trusted() -> None:
     driver = SimulatedDriver(hard(5.0, 500.0), {"a": 500.0}, 1, bad=lambda stretch: True)
 

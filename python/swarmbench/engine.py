@@ -339,7 +339,7 @@ def op_figures(
     ended = total["ok"] + total["errors"] + total["rejected"] + total["abandoned"]
     # Sums of moments are kept modulo 2^64; their difference is a sum of stays and far below it.
     under_way_ns = (total["scheduled"] - ended) * now_ns
-    stay_ns = (total["ended_sum_ns"] + under_way_ns - total["handed_sum_ns"]) % _WORD
+    stay_ns = (total["ended_sum_ns"] + under_way_ns - total["entered_sum_ns"]) % _WORD
     return Figures(
         scheduled=total["scheduled"],
         ok=total["ok"],

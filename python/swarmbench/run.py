@@ -283,6 +283,7 @@ class _Run:
             },
             notes=plan.notes,
             observer_cost_percent=cost,
+            timer_floor_ns=(ceilings and ceilings.value("sleep_overshoot_ns")) or 0.0,
         )
 
 

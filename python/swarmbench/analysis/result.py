@@ -13,7 +13,7 @@ from swarmbench.analysis.breaking import Culprit, culprit
 from swarmbench.analysis.combine import Phase, Stretch, phases_of
 from swarmbench.analysis.recovery import recovery
 from swarmbench.analysis.resources import Pressure
-from swarmbench.analysis.trust import trust
+from swarmbench.analysis.trust import handover_delays, open_stretches, trust
 from swarmbench.measured import Figures, Histogram
 from swarmbench.outcome import Outcome, Probe
 from swarmbench.schema import (
@@ -76,6 +76,7 @@ class Facts:
     throttled_percent: float | None = None
     observer_cost_percent: float | None = None
     clock_stable: bool = True
+    timer_floor_ns: float = 0.0
 
 
 def assemble(facts: Facts, outcome: Outcome, stretches: Sequence[Stretch]) -> Result:
@@ -93,7 +94,9 @@ def assemble(facts: Facts, outcome: Outcome, stretches: Sequence[Stretch]) -> Re
         throttled_percent=facts.throttled_percent,
         observer_cost_percent=facts.observer_cost_percent,
         clock_stable=facts.clock_stable,
+        timer_floor_ns=facts.timer_floor_ns,
     )
+    unresolved = [] if believed.generator_limited else handover_delays(open_stretches(outcome))
     rules = [criteria.with_thresholds(r, facts.thresholds) for r in criteria.MAX_THROUGHPUT]
     judged = [
         criteria.breaking_point(outcome.knee, rules[0]),
@@ -121,7 +124,11 @@ def assemble(facts: Facts, outcome: Outcome, stretches: Sequence[Stretch]) -> Re
         recovery_s=back.seconds,
         bottlenecks=bottlenecks(outcome, phases, broke, pressure, back),
         trust=believed,
-        notes=[*facts.notes, *_judged_at(outcome)],
+        notes=[
+            *facts.notes,
+            *_judged_at(outcome),
+            *(f"{each}; this machine's timers are no better" for each in unresolved),
+        ],
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from swarmbench.analysis.littles import Violation
 from swarmbench.estimates import resolved_percentile
@@ -26,9 +27,15 @@ def trust(
     throttled_percent: float | None = None,
     observer_cost_percent: float | None = None,
     clock_stable: bool = True,
+    timer_floor_ns: float = 0.0,
 ) -> Trust:
-    """The run's trust: `reasons` is empty where its figures can be believed."""
-    late = late_components(open_stretches(outcome))
+    """The run's trust: `reasons` is empty where its figures can be believed.
+
+    `timer_floor_ns` is how late the machine's own timers are (the calibrated median overshoot of
+    a sleep): no generator could have been limited by less.
+    """
+    delays = handover_delays(open_stretches(outcome))
+    late = [str(delay) for delay in delays if delay.behind_ns > timer_floor_ns]
     sentinels = [outcome.sustained.sentinel, *(p.sentinel for p in _all_probes(outcome))]
     bad = sum(s.bad for s in sentinels) / len(sentinels)
     reasons = [
@@ -61,20 +68,33 @@ def open_stretches(outcome: Outcome) -> list[Mapping[str, Figures]]:
     return [outcome.ramp_up.components, *(p.components for p in stretches)]
 
 
-def late_components(stretches: Sequence[Mapping[str, Figures]]) -> list[str]:
-    """A line for each component handed over too late for its own response times."""
-    lines = []
+@dataclass(frozen=True, slots=True)
+class Delay:
+    """A component handed over too late for its own response times, at a percentile of both."""
+
+    component: str
+    percentile: float
+    behind_ns: int
+    response_ns: int
+
+    def __str__(self) -> str:
+        return (
+            f"{self.component} was handed over {self.behind_ns} ns late at p{self.percentile:g}, "
+            f"more than {LATENESS_SHARE_MAX:.0%} of its unqueued response of {self.response_ns} ns"
+        )
+
+
+def handover_delays(stretches: Sequence[Mapping[str, Figures]]) -> list[Delay]:
+    """The components whose lateness is a notable share of their response, up to p99."""
+    delays = []
     for name, (late, unqueued) in _merged(stretches).items():
         percentile = resolved_percentile(min(late.count, unqueued.count), (50.0, 90.0, 99.0), 10)
         if percentile is None:
             continue
         behind, response = late.percentile(percentile), unqueued.percentile(percentile)
         if behind > LATENESS_SHARE_MAX * response:
-            lines.append(
-                f"{name} was handed over {behind} ns late at p{percentile:g}, more than "
-                f"{LATENESS_SHARE_MAX:.0%} of its unqueued response of {response} ns"
-            )
-    return lines
+            delays.append(Delay(name, percentile, behind, response))
+    return delays
 
 
 def worst_lateness_ns(stretches: Sequence[Mapping[str, Figures]]) -> int | None:

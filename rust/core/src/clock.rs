@@ -41,7 +41,7 @@ impl Signal {
         self.wake(i32::MAX);
     }
 
-    /// Wakes one sleeper after changing the value.
+    /// Wakes one sleeper; every thread that has not gone to sleep yet sees the change.
     pub fn raise_one(&self) {
         self.0.fetch_add(1, Ordering::AcqRel);
         self.wake(1);

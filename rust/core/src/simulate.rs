@@ -125,8 +125,8 @@ impl System for Simulation {
         servers.advance_to(until);
     }
 
-    fn command(&self, segments: &[(u16, Segment)]) {
-        self.control.command(segments);
+    fn command(&self, at: u64, segments: &mut [(u16, Segment)]) -> u64 {
+        self.control.command(at, segments)
     }
 
     fn close_loop(&self, workload: u16, count: usize, phase: u32, epoch: u32) {
@@ -143,6 +143,10 @@ impl System for Simulation {
 
     fn occupancy(&self, workload: usize) -> Occupancy {
         self.running().servers.occupancy(workload)
+    }
+
+    fn caught_up(&self) -> bool {
+        true // `wait` returns only then
     }
 
     fn reset_maxima(&self) {
@@ -196,7 +200,7 @@ impl<C: Clock, F: FnMut(u64)> Executor for Inline<'_, C, F> {
         use crate::engine::Moments;
         use crate::operations::{Completion, Status};
         let series = self.recorder.series(arrival.phase, arrival.workload, arrival.op);
-        series.handed_over(arrival.due, handed, late_ns);
+        series.handed_over(arrival.due, late_ns);
         (self.run)(arrival.key);
         let finished = self.clock.now();
         let unqueued = self.free_at <= arrival.due;

@@ -1,19 +1,20 @@
-//! The machine as a system: a pacer thread and a pool of worker threads on a real clock.
+//! The machine as a system: a pool of worker threads on a real clock, and a pacer.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crate::arrivals::{FOREVER, Mix, Segment, Timetable, Workload};
+use crate::arrivals::{Mix, Segment, Timetable, Workload};
 use crate::clock::{Clock, RealClock, bind_this_thread, sharpen_this_thread};
 use crate::histogram::Histogram;
 
 use super::lock;
-use super::pacer::{Control, serve};
-use super::pool::{Pool, PoolExecutor, StationSettings};
+use super::pool::Pool;
 use super::recorder::Recorder;
+use super::seat::Seat;
 use super::settings::{EngineError, EngineSettings, WorkloadSettings};
+use super::station::StationSettings;
 use super::system::{Occupancy, System};
 use super::worker::Worker;
 
@@ -21,10 +22,8 @@ use super::worker::Worker;
 pub struct Machine {
     pool: Arc<Pool>,
     clock: Arc<RealClock>,
-    control: Arc<Control>,
     /// The workers' first, then the pacer's, then the control thread's.
     recorders: Vec<Arc<Recorder>>,
-    schedule: Arc<Mutex<Timetable>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -43,7 +42,14 @@ impl Machine {
             .iter()
             .map(|one| Workload { process: one.process.clone(), weights: one.weights.clone() })
             .collect();
-        let timetable = Timetable::new(settings.seed, &sources);
+        // One for each worker, for the pacer and for the control thread.
+        let recorders: Vec<_> =
+            (0..settings.workers + 2).map(|_| Arc::new(Recorder::new(&op_counts))).collect();
+        let seat = Seat::new(
+            Timetable::new(settings.seed, &sources),
+            Arc::clone(&recorders[settings.workers]),
+            settings.pacer_cpu.is_none(),
+        );
         let stations = workloads
             .into_iter()
             .enumerate()
@@ -57,13 +63,9 @@ impl Machine {
             })
             .collect();
         let machine = Self {
-            pool: Arc::new(Pool::new(stations, Arc::clone(&clock))),
+            pool: Arc::new(Pool::new(stations, Arc::clone(&clock), seat)),
             clock,
-            control: Arc::new(Control::default()),
-            recorders: (0..settings.workers + 2)
-                .map(|_| Arc::new(Recorder::new(&op_counts)))
-                .collect(),
-            schedule: Arc::new(Mutex::new(timetable)),
+            recorders,
             threads: Mutex::new(Vec::new()),
         };
         machine.spawn_threads(settings)?;
@@ -77,28 +79,27 @@ impl Machine {
             let pool = Arc::clone(&self.pool);
             let recorder = Arc::clone(&self.recorders[index]);
             let cpus = settings.worker_cpus.clone();
+            let paces = settings.pacer_cpu.is_none();
             let body = move || {
                 bind_this_thread(&cpus);
+                if paces {
+                    sharpen_this_thread();
+                }
                 Worker::new(pool, recorder).work();
             };
             let builder = std::thread::Builder::new().name(format!("sb-worker-{index}"));
             threads.push(builder.spawn(body).map_err(failed)?);
         }
-        let mut executor = PoolExecutor {
-            pool: Arc::clone(&self.pool),
-            recorder: Arc::clone(&self.recorders[settings.workers]),
-        };
-        let (clock, control) = (Arc::clone(&self.clock), Arc::clone(&self.control));
-        let schedule = Arc::clone(&self.schedule);
-        let cpus: Vec<usize> = settings.pacer_cpu.into_iter().collect();
-        let body = move || {
-            bind_this_thread(&cpus);
-            sharpen_this_thread();
-            // Held for the pacer's whole life; the control thread reads the hash after it ended.
-            serve(&*clock, &mut lock(&schedule), &control, &mut executor, FOREVER);
-        };
-        let builder = std::thread::Builder::new().name("sb-pacer".to_owned());
-        threads.push(builder.spawn(body).map_err(failed)?);
+        if let Some(cpu) = settings.pacer_cpu {
+            let pool = Arc::clone(&self.pool);
+            let body = move || {
+                bind_this_thread(&[cpu]);
+                sharpen_this_thread();
+                pool.pace();
+            };
+            let builder = std::thread::Builder::new().name("sb-pacer".to_owned());
+            threads.push(builder.spawn(body).map_err(failed)?);
+        }
         Ok(())
     }
 }
@@ -112,8 +113,8 @@ impl System for Machine {
         std::thread::sleep(Duration::from_nanos(duration_ns));
     }
 
-    fn command(&self, segments: &[(u16, Segment)]) {
-        self.control.command(segments);
+    fn command(&self, at: u64, segments: &mut [(u16, Segment)]) -> u64 {
+        self.pool.control.command(at, segments)
     }
 
     fn close_loop(&self, workload: u16, count: usize, phase: u32, epoch: u32) {
@@ -137,6 +138,10 @@ impl System for Machine {
             queue_depth_max: station.queue_max.load(Ordering::Relaxed),
             in_flight_max: station.in_flight_max.load(Ordering::Relaxed),
         }
+    }
+
+    fn caught_up(&self) -> bool {
+        self.pool.control.horizon() > self.clock.now()
     }
 
     fn reset_maxima(&self) {
@@ -172,13 +177,12 @@ impl System for Machine {
     }
 
     fn stop(&self) -> u64 {
-        self.control.stop();
-        self.pool.stop();
+        self.pool.control.stop();
         for thread in lock(&self.threads).drain(..) {
             // A thread that panicked has been counted where it did; its end is what matters here.
             drop(thread.join());
         }
-        lock(&self.schedule).hash()
+        self.pool.seat.hash()
     }
 }
 

@@ -1,4 +1,4 @@
-//! The load engine: one pacer and a pool of workers, steered by one control thread.
+//! The load engine: a pacer and a pool of workers, steered by one control thread.
 //!
 //! The control thread begins a *stretch* (open or closed loop), may change its load, reads figures
 //! at any moment and settles it. Each stretch is a phase of its own; operations belong to the
@@ -9,7 +9,9 @@ mod machine;
 mod pacer;
 mod pool;
 mod recorder;
+mod seat;
 mod settings;
+mod station;
 mod system;
 mod worker;
 
@@ -18,13 +20,13 @@ use std::sync::{Mutex, PoisonError};
 use crate::arrivals::{FOREVER, Segment};
 use crate::histogram::Histogram;
 
-pub use machine::Machine;
+use machine::Machine;
+
 pub use pacer::{Control, Executor, serve};
-pub use pool::{Overload, Pool, PoolExecutor, StationSettings};
 pub use recorder::{Counters, LIVE_PHASES, Moments, Reading, Recorder, Series};
 pub use settings::{EngineError, EngineSettings, IntervalReading, WorkloadSettings};
+pub use station::Overload;
 pub use system::{Occupancy, System};
-pub use worker::Worker;
 
 /// A live change takes effect this long after the command: far enough ahead that the pacer has
 /// taken it in, near enough to be called at once.
@@ -108,7 +110,6 @@ impl Engine {
     pub fn begin_open(&self, points: &[(u64, f64)]) -> Result<(u32, u64), EngineError> {
         let mut steering = lock(&self.steering);
         self.begin(&mut steering)?;
-        let start = self.system.now() + LEAD_NS;
         let (phase, epoch) = (steering.phase, steering.epoch);
         let mut segments = Vec::new();
         for (index, (offset, multiplier)) in points.iter().enumerate() {
@@ -117,8 +118,8 @@ impl Engine {
                 segments.push((
                     workload as u16,
                     Segment {
-                        start_ns: start + offset,
-                        end_ns: next.map_or(FOREVER, |(end, _)| start + end),
+                        start_ns: *offset,
+                        end_ns: next.map_or(FOREVER, |(end, _)| *end),
                         rate_start: rate * multiplier,
                         rate_end: rate * next.map_or(*multiplier, |(_, end)| *end),
                         phase,
@@ -127,8 +128,7 @@ impl Engine {
                 ));
             }
         }
-        self.send(&mut steering, segments);
-        Ok((phase, start))
+        Ok((phase, self.send(&mut steering, segments)))
     }
 
     /// Begins a stretch in a closed loop with the given numbers of operations in flight.
@@ -146,7 +146,7 @@ impl Engine {
     }
 
     fn begin(&self, steering: &mut Steering) -> Result<(), EngineError> {
-        if self.in_flight() == 0 {
+        if self.idle() {
             steering.unsettled = 0;
         }
         if steering.unsettled as usize >= LIVE_PHASES {
@@ -172,16 +172,17 @@ impl Engine {
         }
     }
 
-    fn send(&self, steering: &mut Steering, segments: Vec<(u16, Segment)>) {
-        self.system.command(&segments);
+    /// Commands segments whose times count from the moment that is returned.
+    fn send(&self, steering: &mut Steering, mut segments: Vec<(u16, Segment)>) -> u64 {
+        let start = self.system.command(self.system.now() + LEAD_NS, &mut segments);
         steering.log.extend(segments);
+        start
     }
 
     /// Changes the load of the current open stretch to `multiplier` at once; returns the moment.
     pub fn change(&self, multiplier: f64) -> u64 {
         let mut steering = lock(&self.steering);
         steering.epoch += 1;
-        let at = self.system.now() + LEAD_NS;
         let (phase, epoch) = (steering.phase, steering.epoch);
         let segments = steering
             .rates
@@ -191,12 +192,11 @@ impl Engine {
                 let rate = rate * multiplier;
                 let (rate_start, rate_end) = (rate, rate);
                 let segment =
-                    Segment { start_ns: at, end_ns: FOREVER, rate_start, rate_end, phase, epoch };
+                    Segment { start_ns: 0, end_ns: FOREVER, rate_start, rate_end, phase, epoch };
                 (workload as u16, segment)
             })
             .collect();
-        self.send(&mut steering, segments);
-        at
+        self.send(&mut steering, segments)
     }
 
     /// Changes how many operations a closed stretch keeps in flight, at once.
@@ -222,7 +222,7 @@ impl Engine {
         // The last segment takes effect LEAD_NS after the command.
         self.system.wait(2 * LEAD_NS);
         loop {
-            if self.in_flight() == 0 {
+            if self.idle() {
                 lock(&self.steering).unsettled = 0;
                 return true;
             }
@@ -248,6 +248,12 @@ impl Engine {
     #[must_use]
     pub fn in_flight(&self) -> u64 {
         (0..self.op_counts.len()).map(|index| self.system.occupancy(index).in_flight).sum()
+    }
+
+    /// Nothing is under way and nothing that has come due is still to be handed over.
+    fn idle(&self) -> bool {
+        // In this order: what is handed over in between is in flight.
+        self.system.caught_up() && self.in_flight() == 0
     }
 
     /// Every segment commanded so far: replayed, it gives the same schedule.

@@ -1,7 +1,7 @@
 //! The pacer: hands over every arrival at its intended start, to whatever executes it.
 
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::arrivals::{Arrival, FOREVER, Segment, Timetable};
 use crate::clock::{Clock, Signal, Waited};
@@ -17,21 +17,60 @@ pub trait Executor {
     fn busy_until(&self) -> u64 {
         0
     }
+
+    /// Whether the thread that paces has something better to do than to wait until `due`.
+    fn leaves(&self, _due: u64) -> bool {
+        false
+    }
 }
 
-/// Commands to a pacer and its off switch.
+/// Commands to a pacer, its off switch, and how far it has come.
 #[derive(Default)]
 pub struct Control {
+    /// Raised by every command, and by whoever has work for a waiting thread.
     pub signal: Signal,
     stopped: AtomicBool,
     commands: Mutex<Vec<(u16, Segment)>>,
+    pending: AtomicBool,
+    /// Intended start of the arrival that is being taken, or was last.
+    taken: AtomicU64,
+    /// Intended start of the first arrival not handed over; 0 while that is not known.
+    horizon: AtomicU64,
 }
 
 impl Control {
-    /// Appends segments (workload, segment); they take effect at their own start.
-    pub fn command(&self, segments: &[(u16, Segment)]) {
-        self.lock().extend_from_slice(segments);
+    /// Appends segments (workload, segment), whose times count from the moment at which they take
+    /// effect: `at`, or just after an arrival that a pacer has taken beyond it. Returns that moment
+    /// and leaves the segments with their own times.
+    pub fn command(&self, at: u64, segments: &mut [(u16, Segment)]) -> u64 {
+        let mut commands = self.lock();
+        // Before `taken` is read: the pacer stores that first and looks here next, so that it
+        // either takes an arrival of which is known here, or sees that a command is coming.
+        self.pending.store(true, Ordering::SeqCst);
+        let start = at.max(self.taken.load(Ordering::SeqCst) + 1);
+        for (_, segment) in segments.iter_mut() {
+            segment.start_ns += start;
+            segment.end_ns = segment.end_ns.saturating_add(start);
+        }
+        commands.extend_from_slice(segments);
+        drop(commands);
         self.signal.raise();
+        start
+    }
+
+    /// Claims the arrival at `due`; false where a command has to be taken in first.
+    #[inline]
+    fn claim(&self, due: u64) -> bool {
+        self.taken.swap(due, Ordering::SeqCst);
+        !self.pending.load(Ordering::SeqCst)
+    }
+
+    /// Intended start of the first arrival not handed over: 0 while a command has not been taken
+    /// in, `FOREVER` where none is planned.
+    #[must_use]
+    pub fn horizon(&self) -> u64 {
+        // In this order: `apply` clears the flag after it has forgotten the horizon.
+        if self.pending.load(Ordering::Acquire) { 0 } else { self.horizon.load(Ordering::Acquire) }
     }
 
     pub fn stop(&self) {
@@ -46,9 +85,15 @@ impl Control {
 
     /// Moves the commands given so far into `table`.
     pub fn apply(&self, table: &mut Timetable) {
-        for (workload, segment) in self.lock().drain(..) {
+        if !self.pending.load(Ordering::Acquire) {
+            return;
+        }
+        let mut commands = self.lock();
+        for (workload, segment) in commands.drain(..) {
             table.append(workload, segment);
         }
+        self.horizon.store(0, Ordering::Release);
+        self.pending.store(false, Ordering::Release);
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Vec<(u16, Segment)>> {
@@ -56,7 +101,8 @@ impl Control {
     }
 }
 
-/// Serves `table` until `until`, or until `control` says stop: wait, take, hand over.
+/// Serves `table` until `until`, until the executor leaves, or until `control` says stop: wait,
+/// take, hand over.
 ///
 /// This is the main loop of swarmbench, the same for a machine and for a simulated system; only
 /// the clock and the executor differ. Every arrival is handed over, in order, however late the
@@ -72,18 +118,26 @@ pub fn serve<C: Clock, X: Executor>(
     control.apply(table);
     while !control.stopped() {
         let due = table.next_due();
-        let waited = if control.signal.value() == seen {
-            clock.wait_until(due.min(until), &control.signal, seen)
-        } else {
-            Waited::Interrupted
-        };
-        if waited == Waited::Interrupted {
+        control.horizon.store(due, Ordering::Release);
+        if control.signal.value() != seen {
             seen = control.signal.value();
             control.apply(table);
             continue;
         }
+        if due > clock.now() {
+            if executor.leaves(due) {
+                return;
+            }
+            if clock.wait_until(due.min(until), &control.signal, seen) == Waited::Interrupted {
+                continue;
+            }
+        }
         if due >= until || due == FOREVER {
             return;
+        }
+        if !control.claim(due) {
+            control.apply(table);
+            continue;
         }
         if let Some(arrival) = table.take() {
             let handed = clock.now();

@@ -72,9 +72,9 @@ counters! {
     verify_ns,
     verified,
     violations,
-    /// Sum of the moments of hand-over of admitted operations (modulo 2^64).
-    handed_sum_ns,
-    /// Sum of the moments at which admitted operations ended (modulo 2^64).
+    /// Sum of the moments at which operations entered the system (modulo 2^64).
+    entered_sum_ns,
+    /// Sum of the moments at which operations left it again (modulo 2^64).
     ended_sum_ns,
     /// Time from intended start to end of operations that were not ok.
     failed_stay_ns,
@@ -146,12 +146,12 @@ impl Series {
         }
     }
 
-    /// An arrival was handed over by a pacer: lateness is the pacer's own.
+    /// An arrival was handed over by a pacer: lateness is the pacer's own, and what has not been
+    /// handed over for want of a free worker has entered the system all the same.
     #[inline]
-    pub fn handed_over(&self, due: u64, handed: u64, lateness_ns: u64) {
-        debug_assert!(handed >= due);
+    pub fn handed_over(&self, due: u64, lateness_ns: u64) {
         add(&self.cells.scheduled, 1);
-        add(&self.cells.handed_sum_ns, handed);
+        add(&self.cells.entered_sum_ns, due + lateness_ns);
         self.lateness.record(lateness_ns);
     }
 
@@ -159,7 +159,7 @@ impl Series {
     #[inline]
     pub fn asked(&self, due: u64) {
         add(&self.cells.scheduled, 1);
-        add(&self.cells.handed_sum_ns, due);
+        add(&self.cells.entered_sum_ns, due);
     }
 
     /// An arrival was refused at its hand-over, which was counted.

@@ -7,8 +7,8 @@ use crate::clock::Pacing;
 use crate::histogram::{Histogram, NotEarlier};
 use crate::operations::Component;
 
-use super::pool::Overload;
 use super::recorder::Counters;
+use super::station::Overload;
 
 /// A workload as the engine is given it.
 pub struct WorkloadSettings {
@@ -32,7 +32,7 @@ pub struct EngineSettings {
     pub workers: usize,
     /// Cores the workers are bound to together; empty leaves them to the scheduler.
     pub worker_cpus: Vec<usize>,
-    /// Core of the pacer; `None` leaves it to the scheduler.
+    /// Core for a pacer with a thread of its own; where there is `None` the workers pace in turns.
     pub pacer_cpu: Option<usize>,
     pub pacing: Pacing,
 }

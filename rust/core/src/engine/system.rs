@@ -27,8 +27,8 @@ pub trait System: Send + Sync {
     /// Lets `duration_ns` pass.
     fn wait(&self, duration_ns: u64);
 
-    /// Appends segments (workload, segment) to the schedules.
-    fn command(&self, segments: &[(u16, Segment)]);
+    /// Appends segments (workload, segment) to the schedules, as `Control::command` does.
+    fn command(&self, at: u64, segments: &mut [(u16, Segment)]) -> u64;
 
     /// Puts `count` operations of a closed loop into flight.
     fn close_loop(&self, workload: u16, count: usize, phase: u32, epoch: u32);
@@ -40,6 +40,9 @@ pub trait System: Send + Sync {
     fn abandon_below(&self, phase: u32);
 
     fn occupancy(&self, workload: usize) -> Occupancy;
+
+    /// Whether every command has been taken in and every arrival handed over whose time has come.
+    fn caught_up(&self) -> bool;
 
     fn reset_maxima(&self);
 

@@ -14,9 +14,15 @@ use crate::operations::{
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-/// Busy for a given time; pauses every 50 µs.
+/// Busy for a given time; pauses after every chunk.
+#[derive(Clone, Copy)]
 struct Busy {
     busy_ns: u64,
+    chunk_ns: u64,
+}
+
+fn busy(busy_ns: u64) -> Arc<Busy> {
+    Arc::new(Busy { busy_ns, chunk_ns: 50_000 })
 }
 
 impl Component for Busy {
@@ -24,7 +30,7 @@ impl Component for Busy {
         &["spin"]
     }
     fn operation(&self) -> Box<dyn Operation> {
-        Box::new(Busy { busy_ns: self.busy_ns })
+        Box::new(*self)
     }
     fn resident_bytes(&self, _: usize) -> u64 {
         0
@@ -41,7 +47,7 @@ impl Operation for Busy {
     fn run(&mut self, _: Request, pause: &mut dyn Pause) -> Completion {
         let mut left = self.busy_ns;
         while left > 0 {
-            let chunk = left.min(50_000);
+            let chunk = left.min(self.chunk_ns);
             let began = Instant::now();
             while (began.elapsed().as_nanos() as u64) < chunk {
                 std::hint::spin_loop();
@@ -73,15 +79,18 @@ fn null() -> Arc<dyn Component> {
     build("null", "{}", &Build { seed: 1, threads: 1, progress: &|_, _| true }).unwrap()
 }
 
-fn engine(workloads: Vec<WorkloadSettings>) -> Engine {
-    let settings = EngineSettings {
+fn settings(workers: usize) -> EngineSettings {
+    EngineSettings {
         seed: 7,
-        workers: 2,
+        workers,
         worker_cpus: Vec::new(),
         pacer_cpu: None,
         pacing: Pacing::Hybrid,
-    };
-    Engine::start(&settings, workloads).unwrap()
+    }
+}
+
+fn engine(workloads: Vec<WorkloadSettings>) -> Engine {
+    Engine::start(&settings(2), workloads).unwrap()
 }
 
 fn conserved(counters: &Counters) -> bool {
@@ -94,25 +103,48 @@ fn milliseconds(count: u64) -> Duration {
 
 #[test]
 fn an_open_loop_accounts_for_every_arrival() {
-    let engine = engine(vec![workload(null(), 20_000.0), workload(null(), 5_000.0)]);
-    let (phase, _) = engine.begin_open(&[(0, 1.0)]).unwrap();
-    std::thread::sleep(milliseconds(200));
-    engine.cease();
-    assert!(engine.settle(1_000_000_000));
-    let readings = engine.reading(phase).unwrap();
-    for (reading, expected) in [(&readings[0][0], 4000.0), (&readings[1][0], 1000.0)] {
-        let counters = reading.counters;
-        assert!(conserved(&counters), "{counters:?}");
-        assert!(counters.scheduled as f64 > 0.8 * expected, "{counters:?}");
-        assert_eq!(reading.response.count(), counters.ok);
-        assert_eq!(reading.lateness.count(), counters.scheduled);
-        assert_eq!(counters.verified, counters.ok);
+    let apart = EngineSettings { pacer_cpu: Some(0), ..settings(1) };
+    for settings in [settings(1), settings(3), apart] {
+        let workloads = vec![workload(null(), 20_000.0), workload(null(), 5_000.0)];
+        let engine = Engine::start(&settings, workloads).unwrap();
+        let (phase, _) = engine.begin_open(&[(0, 1.0)]).unwrap();
+        std::thread::sleep(milliseconds(200));
+        engine.cease();
+        assert!(engine.settle(1_000_000_000));
+        let readings = engine.reading(phase).unwrap();
+        for (reading, expected) in [(&readings[0][0], 4000.0), (&readings[1][0], 1000.0)] {
+            let counters = reading.counters;
+            assert!(conserved(&counters), "{counters:?}");
+            assert!(counters.scheduled as f64 > 0.8 * expected, "{counters:?}");
+            assert_eq!(reading.response.count(), counters.ok);
+            assert_eq!(reading.lateness.count(), counters.scheduled);
+            assert_eq!(counters.verified, counters.ok);
+        }
     }
 }
 
 #[test]
+fn what_comes_due_while_every_worker_is_busy_has_queued_and_is_not_late() {
+    let unpausing = Busy { busy_ns: 4_000_000, chunk_ns: 4_000_000 };
+    let mut long = workload(Arc::new(unpausing), 500.0);
+    long.process = Process::Constant;
+    let engine = Engine::start(&settings(1), vec![long]).unwrap();
+    let (phase, _) = engine.begin_open(&[(0, 1.0)]).unwrap();
+    std::thread::sleep(milliseconds(100));
+    engine.cease();
+    assert!(engine.settle(3_000_000_000));
+    let reading = &engine.reading(phase).unwrap()[0][0];
+    let counters = reading.counters;
+    assert!(conserved(&counters) && counters.ok >= 45, "{counters:?}");
+    let (late, response) = (reading.lateness.percentile(90.0), reading.response.percentile(50.0));
+    assert!(late < 2_000_000 && response > 40_000_000, "late {late}, response {response}");
+    // Only the first one found the worker free.
+    assert!(reading.unqueued.count() <= 2, "{}", reading.unqueued.count());
+}
+
+#[test]
 fn a_closed_loop_keeps_its_number_in_flight_and_runs_dry() {
-    let engine = engine(vec![workload(Arc::new(Busy { busy_ns: 20_000 }), 0.0)]);
+    let engine = engine(vec![workload(busy(20_000), 0.0)]);
     let (phase, _) = engine.begin_closed(&[8]).unwrap();
     std::thread::sleep(milliseconds(100));
     // An operation that ended is not yet replaced for a moment.
@@ -126,7 +158,7 @@ fn a_closed_loop_keeps_its_number_in_flight_and_runs_dry() {
 
 #[test]
 fn a_closed_loop_takes_a_smaller_and_a_larger_number_while_it_runs() {
-    let engine = engine(vec![workload(Arc::new(Busy { busy_ns: 20_000 }), 0.0)]);
+    let engine = engine(vec![workload(busy(20_000), 0.0)]);
     let (phase, _) = engine.begin_closed(&[16]).unwrap();
     for count in [3, 12] {
         engine.change_closed(&[count]);
@@ -140,8 +172,8 @@ fn a_closed_loop_takes_a_smaller_and_a_larger_number_while_it_runs() {
 
 #[test]
 fn closed_loops_share_worker_time_alike_whatever_their_operations_cost() {
-    let heavy = workload(Arc::new(Busy { busy_ns: 2_000_000 }), 0.0);
-    let light = workload(Arc::new(Busy { busy_ns: 10_000 }), 0.0);
+    let heavy = workload(busy(2_000_000), 0.0);
+    let light = workload(busy(10_000), 0.0);
     let engine = engine(vec![heavy, light]);
     let (phase, _) = engine.begin_closed(&[16, 64]).unwrap();
     std::thread::sleep(milliseconds(400));
@@ -182,7 +214,8 @@ impl Operation for Watch {
     fn run(&mut self, request: Request, pause: &mut dyn Pause) -> Completion {
         let before = self.short_done.load(Ordering::Relaxed);
         if self.long {
-            Busy { busy_ns: 40_000_000 }.run(request, pause);
+            let mut busy = *busy(40_000_000);
+            busy.run(request, pause);
             let during = self.short_done.load(Ordering::Relaxed) - before;
             self.slipped_in.fetch_add(during, Ordering::Relaxed);
         } else {
@@ -202,14 +235,7 @@ fn short_operations_slip_in_at_the_pause_points_of_long_ones() {
         let (short_done, slipped_in) = (short_done.clone(), slipped_in.clone());
         workload(Arc::new(Watch { short_done, slipped_in, long }), 0.0)
     };
-    let settings = EngineSettings {
-        seed: 7,
-        workers: 1,
-        worker_cpus: Vec::new(),
-        pacer_cpu: None,
-        pacing: Pacing::Hybrid,
-    };
-    let engine = Engine::start(&settings, vec![watch(true), watch(false)]).unwrap();
+    let engine = Engine::start(&settings(1), vec![watch(true), watch(false)]).unwrap();
     engine.set_rates(&[20.0, 500.0]);
     engine.begin_open(&[(0, 1.0)]).unwrap();
     std::thread::sleep(milliseconds(500));
@@ -220,7 +246,7 @@ fn short_operations_slip_in_at_the_pause_points_of_long_ones() {
 
 #[test]
 fn beyond_its_bound_a_workload_rejects_and_counts() {
-    let mut bounded = workload(Arc::new(Busy { busy_ns: 5_000_000 }), 2000.0);
+    let mut bounded = workload(busy(5_000_000), 2000.0);
     (bounded.max_in_flight, bounded.overload) = (4, Overload::Drop);
     let engine = engine(vec![bounded]);
     let (phase, _) = engine.begin_open(&[(0, 1.0)]).unwrap();
@@ -234,7 +260,7 @@ fn beyond_its_bound_a_workload_rejects_and_counts() {
 
 #[test]
 fn what_is_still_queued_when_patience_ends_is_abandoned_and_counted() {
-    let engine = engine(vec![workload(Arc::new(Busy { busy_ns: 10_000_000 }), 1000.0)]);
+    let engine = engine(vec![workload(busy(10_000_000), 1000.0)]);
     let (phase, _) = engine.begin_open(&[(0, 1.0)]).unwrap();
     std::thread::sleep(milliseconds(200));
     engine.cease();
@@ -245,7 +271,7 @@ fn what_is_still_queued_when_patience_ends_is_abandoned_and_counted() {
 
 #[test]
 fn operations_belong_to_the_phase_of_their_intended_start() {
-    let engine = engine(vec![workload(Arc::new(Busy { busy_ns: 2_000_000 }), 3000.0)]);
+    let engine = engine(vec![workload(busy(2_000_000), 3000.0)]);
     let (overload, _) = engine.begin_open(&[(0, 1.0)]).unwrap();
     std::thread::sleep(milliseconds(100));
     let (after, _) = engine.begin_open(&[(0, 0.02)]).unwrap();

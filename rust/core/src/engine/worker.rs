@@ -7,8 +7,10 @@ use std::sync::atomic::{Ordering, fence};
 use crate::clock::Clock;
 use crate::operations::{Completion, Operation, Pause, Request, Status};
 
-use super::pool::{Pool, Ticket};
+use super::pool::Pool;
 use super::recorder::{Moments, Recorder};
+use super::seat::WAKING_NS;
+use super::station::Ticket;
 
 /// How long an idle worker spins before it parks.
 const SPIN_NS: u64 = 5_000;
@@ -36,7 +38,9 @@ impl Pause for Slip<'_> {
     fn point(&mut self) {
         let pool = Arc::clone(&self.worker.pool);
         loop {
-            let own = pool.clock.now() - self.started - self.worker.slipped_ns;
+            let now = pool.clock.now();
+            pool.catch_up(now);
+            let own = now - self.started - self.worker.slipped_ns;
             let operations = &self.worker.operations;
             let next = pool.least_served(|index, tag| {
                 operations[index].is_some() && tag.wrapping_sub(self.tag) as i64 <= own as i64
@@ -62,39 +66,23 @@ impl Worker {
     /// Serves until the pool is stopped.
     pub fn work(&mut self) {
         let pool = Arc::clone(&self.pool);
-        pool.free.fetch_add(1, Ordering::Relaxed);
-        while !pool.stopped.load(Ordering::Acquire) {
+        pool.freed(pool.clock.now());
+        while !pool.control.stopped() {
             let next = pool.least_served(|_, _| true);
             match next.and_then(|index| Some((index, pool.take(index)?))) {
                 Some((index, (ticket, tag, estimate))) => {
-                    pool.free.fetch_sub(1, Ordering::Relaxed);
+                    pool.engaged();
                     self.slipped_ns = 0;
-                    self.serve_ticket(index, ticket, tag, estimate);
-                    pool.free.fetch_add(1, Ordering::Relaxed);
+                    let ended = self.serve_ticket(index, ticket, tag, estimate);
+                    pool.freed(ended);
                 }
-                None => self.idle(&pool),
+                None => idle(&pool),
             }
         }
     }
 
-    fn idle(&self, pool: &Pool) {
-        let began = pool.clock.now();
-        while pool.clock.now() - began < SPIN_NS {
-            if pool.anything_waiting() {
-                return;
-            }
-            std::hint::spin_loop();
-        }
-        let seen = pool.work.value();
-        pool.parked.fetch_add(1, Ordering::SeqCst);
-        fence(Ordering::SeqCst);
-        if !pool.anything_waiting() && !pool.stopped.load(Ordering::Acquire) {
-            pool.work.sleep(seen, PARK_NS);
-        }
-        pool.parked.fetch_sub(1, Ordering::SeqCst);
-    }
-
-    fn serve_ticket(&mut self, index: usize, ticket: Ticket, tag: u64, estimate: u64) {
+    /// Serves one operation to its end; returns the moment of that.
+    fn serve_ticket(&mut self, index: usize, ticket: Ticket, tag: u64, estimate: u64) -> u64 {
         let pool = Arc::clone(&self.pool);
         let arrival = ticket.arrival;
         let began = pool.clock.now();
@@ -104,11 +92,14 @@ impl Worker {
                 .abandoned(arrival.due, began);
             pool.refund(index, estimate);
             pool.stations[index].in_flight.fetch_sub(1, Ordering::AcqRel);
-            return;
+            return began;
         }
         let outer_slipped = std::mem::take(&mut self.slipped_ns);
         let own_ns = self.run_ticket(index, &ticket, tag, began);
-        self.slipped_ns = outer_slipped + (pool.clock.now() - began);
+        let ended = pool.clock.now();
+        self.slipped_ns = outer_slipped + (ended - began);
+        // What came due while this operation was in flight is admitted beside it.
+        pool.catch_up(ended);
         pool.settle_charge(index, estimate, own_ns);
         let station = &pool.stations[index];
         let closed = station.closed_phase.load(Ordering::Acquire) == arrival.phase + 1;
@@ -116,6 +107,7 @@ impl Worker {
         if closed && others < station.closed_target.load(Ordering::Acquire) {
             pool.ask_again(&arrival, &self.recorder);
         }
+        ended
     }
 
     /// Runs, records and checks one operation; returns the worker time it took by itself.
@@ -160,4 +152,42 @@ impl Worker {
         self.operations[index] = Some(operation);
         (pool.clock.now() - started).saturating_sub(self.slipped_ns)
     }
+}
+
+/// Waits for an operation to run or for the pacer's seat, which it takes.
+fn idle(pool: &Pool) {
+    let deputy = pool.deputise();
+    wait(pool, deputy);
+    if deputy {
+        pool.dismiss_deputy();
+    }
+    if pool.seat_vacant() {
+        pool.lead();
+    }
+}
+
+/// Looks around for a few microseconds and parks; a deputy is awake when an arrival is near.
+fn wait(pool: &Pool, deputy: bool) {
+    let wanted = || pool.anything_waiting() || pool.seat_vacant() || pool.control.stopped();
+    let began = pool.clock.now();
+    let park_ns = loop {
+        if wanted() {
+            return;
+        }
+        let now = pool.clock.now();
+        let near = now.saturating_add(WAKING_NS);
+        let ahead = if deputy { pool.control.horizon().saturating_sub(near) } else { PARK_NS };
+        if now - began >= SPIN_NS && ahead > 0 {
+            break ahead.min(PARK_NS);
+        }
+        std::hint::spin_loop();
+    };
+    let signal = &pool.control.signal;
+    let seen = signal.value();
+    pool.parked.fetch_add(1, Ordering::SeqCst);
+    fence(Ordering::SeqCst);
+    if !wanted() {
+        signal.sleep(seen, park_ns);
+    }
+    pool.parked.fetch_sub(1, Ordering::SeqCst);
 }

@@ -204,7 +204,7 @@ impl Executor for Servers {
     fn hand_over(&mut self, arrival: &Arrival, handed: u64, late_ns: u64) {
         self.advance_to(handed);
         let series = self.recorder.series(arrival.phase, arrival.workload, arrival.op);
-        series.handed_over(arrival.due, handed, late_ns);
+        series.handed_over(arrival.due, late_ns);
         self.admit(arrival, handed);
     }
 }

@@ -1,0 +1,100 @@
+//! A workload as the pool sees it: its queue, its bounds, its share of worker time.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use crate::arrivals::{Arrival, Mix};
+use crate::operations::Component;
+use crate::ring::Queue;
+
+/// What happens to an arrival beyond `max_in_flight`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Overload {
+    /// It is rejected.
+    Drop,
+    /// It waits in the queue, and is rejected when that is full.
+    Queue,
+    /// It is rejected and the run is told to end.
+    Abort,
+}
+
+/// Worker time assumed of a workload's first operations.
+const UNKNOWN_NS: u64 = 10_000_000;
+
+#[derive(Clone, Copy)]
+pub(super) struct Ticket {
+    pub arrival: Arrival,
+    /// A worker was free and nothing of its workload was waiting when it was admitted.
+    pub unqueued: bool,
+}
+
+/// A workload as the pool sees it.
+pub struct Station {
+    pub(super) component: Arc<dyn Component>,
+    pub(super) queue: Queue<Ticket>,
+    pub(super) in_flight_bound: u64,
+    pub(super) overload: Overload,
+    pub(super) mix: Mix,
+    /// Busy-waits after each operation for this many times its own duration: a planted fault.
+    pub(super) planted_delay: f64,
+    pub(super) in_flight: AtomicU64,
+    /// Worker time consumed, in nanoseconds of virtual time.
+    pub(super) virtual_ns: AtomicU64,
+    /// Running mean of an operation's worker time, charged in advance.
+    pub(super) estimate_ns: AtomicU64,
+    /// The longest that an operation has taken a worker, forgotten slowly.
+    pub(super) longest_ns: AtomicU64,
+    /// Phase + 1 while the loop is closed, else 0.
+    pub(super) closed_phase: AtomicU32,
+    /// Operations that the closed loop keeps in flight.
+    pub(super) closed_target: AtomicU64,
+    pub(super) closed_ordinal: AtomicU64,
+    pub queue_max: AtomicU64,
+    pub in_flight_max: AtomicU64,
+}
+
+/// What a `Station` is made from.
+pub struct StationSettings {
+    pub component: Arc<dyn Component>,
+    pub mix: Mix,
+    pub max_in_flight: usize,
+    pub queue: usize,
+    pub overload: Overload,
+    pub planted_delay: f64,
+}
+
+impl Station {
+    pub(super) fn new(settings: StationSettings) -> Self {
+        let waiting = if settings.overload == Overload::Queue { settings.queue } else { 0 };
+        let bound = (settings.max_in_flight + waiting).max(1);
+        Self {
+            component: settings.component,
+            queue: Queue::new(bound),
+            in_flight_bound: bound as u64,
+            overload: settings.overload,
+            mix: settings.mix,
+            planted_delay: settings.planted_delay,
+            in_flight: AtomicU64::new(0),
+            virtual_ns: AtomicU64::new(0),
+            estimate_ns: AtomicU64::new(0),
+            longest_ns: AtomicU64::new(UNKNOWN_NS),
+            closed_phase: AtomicU32::new(0),
+            closed_target: AtomicU64::new(0),
+            closed_ordinal: AtomicU64::new(0),
+            queue_max: AtomicU64::new(0),
+            in_flight_max: AtomicU64::new(0),
+        }
+    }
+
+    /// Operations admitted and not ended.
+    #[must_use]
+    pub fn in_flight(&self) -> u64 {
+        self.in_flight.load(Ordering::Acquire)
+    }
+
+    /// Operations waiting for a worker.
+    #[must_use]
+    pub fn queue_depth(&self) -> u64 {
+        self.queue.len() as u64
+    }
+}
