@@ -5,6 +5,9 @@ from typing import Any, final
 import numpy as np
 import numpy.typing as npt
 
+Keys = npt.NDArray[np.uint64]
+Ops = npt.NDArray[np.uint8]
+
 def component_names() -> list[str]: ...
 
 @final
@@ -47,6 +50,8 @@ class Component:
         threads: int = 1,
         progress: Callable[[str, float], object] | None = None,
     ) -> Component: ...
+    @staticmethod
+    def outside(ops: list[str]) -> Component: ...
     @property
     def name(self) -> str: ...
     def ops(self) -> list[str]: ...
@@ -120,6 +125,21 @@ class IntervalReading:
     def counters(self) -> dict[str, int]: ...
 
 @final
+class Drain:
+    def take(
+        self, batch: int = 256, *, linger_s: float = 0.0, patience_s: float = 0.1
+    ) -> tuple[Keys, Ops, Keys] | None: ...
+    def complete(self, ok: npt.NDArray[np.bool_] | None = None) -> None: ...
+    def serve(
+        self,
+        call: Callable[..., object],
+        *,
+        batch: int = 256,
+        linger_s: float = 0.0,
+        per_op: bool = False,
+    ) -> BaseException | None: ...
+
+@final
 class Engine:
     def __new__(
         cls,
@@ -131,6 +151,7 @@ class Engine:
         pacer_cpu: int | None = None,
         pacing: str = "hybrid",
     ) -> Engine: ...
+    def drain(self) -> Drain | None: ...
     @staticmethod
     def simulated(
         workloads: list[SimulatedWorkload],

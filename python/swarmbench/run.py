@@ -287,8 +287,14 @@ class _Run:
         )
 
 
-def native_workload(each: WorkloadPlan, component: _native.Component) -> _native.Workload:
-    """A workload of the plan as the engine takes it."""
+def native_workload(
+    each: WorkloadPlan, component: _native.Component, *, planted_delay: float = 0.0
+) -> _native.Workload:
+    """A workload of the plan as the engine takes it.
+
+    With `planted_delay` every operation keeps its worker busy for that many times its own
+    duration more: a slow component whose slowness is known.
+    """
     process, rate_s = each.process, each.rate_s or 0.0
     on_s, off_s = process.on_s or 1.0, process.off_s or 0.0
     return _native.Workload(
@@ -304,6 +310,7 @@ def native_workload(each: WorkloadPlan, component: _native.Component) -> _native
         max_in_flight=max(each.in_flight_max, each.stress_in_flight),
         queue=each.queue_max,
         overload=each.overload,
+        planted_delay=planted_delay,
     )
 
 

@@ -51,8 +51,15 @@ def bottlenecks(
 
 
 def limiting_resource(outcome: Outcome) -> Pressure | None:
-    """The resource behind the break, by the failing probes just above the knee."""
-    return limiting(failing_probes(outcome.probes, outcome.knee))
+    """The resource behind the break, by the failing probes just above the knee.
+
+    A latency objective can be left before anything is exhausted; then it is what the push into
+    overload exhausts.
+    """
+    near = limiting(failing_probes(outcome.probes, outcome.knee))
+    if near is not None or outcome.knee.censored:
+        return near
+    return limiting([outcome.overload])
 
 
 def crowding(phase: Phase) -> list[Bottleneck]:
@@ -88,15 +95,13 @@ def rejections(phase: Phase) -> list[Bottleneck]:
 
 
 def _break(outcome: Outcome, broke: Culprit, pressure: Pressure) -> Bottleneck:
-    probes = failing_probes(outcome.probes, outcome.knee)
+    probes = failing_probes(outcome.probes, outcome.knee) or [outcome.overload]
     start_s = min(p.start_s for p in probes)
     figures = outcome.baselines[-1].components[broke.component]
-    hurt = "" if broke.hurt == broke.component else f"; {broke.hurt} left its objective first"
     evidence = (
-        f"{pressure.evidence}; {broke.component} broke first in {broke.votes} of "
-        f"{broke.stretches} overloaded stretches above {outcome.knee.multiplier:.3g}x and asks "
+        f"{pressure.evidence}; {_who(broke, outcome.knee.multiplier)}. {broke.component} asks "
         f"for {broke.demand_share:.0%} of the worker time ({figures.service.mean / 1e6:.3g} ms "
-        f"an operation at the baseline){hurt}. Would help: {ADVICE[pressure.resource]}"
+        f"an operation at the baseline). Would help: {ADVICE[pressure.resource]}"
     )
     return Bottleneck(
         resource=pressure.resource,
@@ -108,6 +113,20 @@ def _break(outcome: Outcome, broke: Culprit, pressure: Pressure) -> Bottleneck:
         threshold=pressure.threshold,
         unit=pressure.unit,
         evidence=evidence,
+    )
+
+
+def _who(broke: Culprit, multiplier: float) -> str:
+    """Who broke first by which stretches, and who felt it first where that is another."""
+    if not broke.stretches:
+        return (
+            f"no overloaded stretch shows who broke first; by the fit {broke.hurt} leaves its "
+            f"objective first, with {broke.lowest:.0%}"
+        )
+    felt = "" if broke.hurt == broke.component else f"; {broke.hurt} left its objective first"
+    return (
+        f"{broke.component} broke first in {broke.votes} of {broke.stretches} overloaded "
+        f"stretches above {multiplier:.3g}x{felt}"
     )
 
 

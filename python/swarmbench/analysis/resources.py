@@ -64,7 +64,11 @@ SPECIFIC = (
     ),
     Rule("cpu_steal", "share", 0.10, lambda r: r.steal, "of the time taken by the hypervisor"),
     Rule(
-        "memory_bandwidth", "ratio", 0.5, _bandwidth_lost, "slower copies than idle, beyond the CPU"
+        "memory_bandwidth",
+        "ratio",
+        0.35,
+        _bandwidth_lost,
+        "slower copies than idle, beyond the CPU",
     ),
     Rule("disk", "share", 0.20, lambda r: r.disk_pressure, "of the time stalled on the disk"),
     Rule("memory", "share", 0.10, lambda r: r.memory_pressure, "of the time stalled on memory"),
@@ -100,7 +104,9 @@ def pressures(stretches: Sequence[Stretch]) -> list[Pressure]:
         readings = [v for s in stretches if (v := rule.reading(s.resources)) is not None]
         if readings:
             value = median(readings)
-            evidence = f"{value:.0%} {rule.meaning}, median of {len(readings)} stretches"
+            evidence = f"{value:.0%} {rule.meaning}"
+            if len(readings) > 1:
+                evidence += f", median of {len(readings)} stretches"
             found.append(Pressure(rule.resource, value, rule.threshold, rule.unit, evidence))
     return found
 

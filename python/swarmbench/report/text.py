@@ -100,7 +100,7 @@ def _facts(result: Result) -> Iterator[tuple[str, str]]:
     elif point is not None:
         yield "recovery", "not seen before the end of the phase"
     for each in result.bottlenecks:
-        yield "bottleneck", f"{_words(each.resource)}: {each.evidence}"
+        yield "bottleneck", f"{_words(each.resource)} in {_words(each.phase)}: {each.evidence}"
     yield "trust", _trust(result)
 
 
@@ -129,12 +129,18 @@ def _trust(result: Result) -> str:
 
 
 def _components_table(result: Result) -> Table:
-    table = _table("component", "offered/s", "achieved/s", "p50", "p99", "goodput", "roof", "share")
+    """The main phase; what was offered has a column where any loop was open."""
+    rows: list[tuple[str, OperationFigures, str]] = []
     for name, figures in result.components.items():
-        table.add_row(escape(name), *_figures_cells(figures), _share(figures))
+        rows.append((name, figures, _share(figures)))
         if len(figures.operations) > 1:
-            for op, each in figures.operations.items():
-                table.add_row(escape(f"  {op}"), *_figures_cells(each), "")
+            rows += [(f"  {op}", each, "") for op, each in figures.operations.items()]
+    is_open = any(figures.offered_ops_s is not None for _, figures, _ in rows)
+    offered = ("offered/s",) if is_open else ()
+    table = _table("component", *offered, "achieved/s", "p50", "p99", "goodput", "roof", "share")
+    for name, row, share in rows:
+        cells = _figures_cells(row)
+        table.add_row(escape(name), *(cells if is_open else cells[1:]), share)
     return table
 
 

@@ -14,7 +14,7 @@ from swarmbench.scenarios.search import Budget, KneeSearch, Trial, take_probe
 from swarmbench.scenarios.slo import Slo, traces_over
 
 #: How far above the knee the machine is pushed before its recovery is watched.
-OVERLOAD = 1.25
+OVERLOAD = 1.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,5 +106,10 @@ def _event(probe: Probe) -> dict[str, object]:
         "ratios": {
             name: None if j.log_ratio is None else round(math.exp(j.log_ratio), 4)
             for name, j in probe.judgements.items()
+        },
+        "resources": {
+            name: round(value, 4)
+            for name, value in asdict(probe.resources).items()
+            if value is not None
         },
     }

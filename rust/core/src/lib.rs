@@ -8,6 +8,6 @@ pub mod engine;
 pub mod histogram;
 pub mod hlog;
 pub mod operations;
+pub mod queue;
 pub mod random;
-pub mod ring;
 pub mod simulate;

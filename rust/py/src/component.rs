@@ -6,6 +6,7 @@ use std::sync::Barrier;
 use pyo3::exceptions::{PyKeyboardInterrupt, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
+use swarmbench_core::engine::Outside;
 use swarmbench_core::operations::{self, Build, BuildError, Tally};
 
 use crate::arrays::{arrays_from, arrays_to};
@@ -15,6 +16,8 @@ use crate::arrays::{arrays_from, arrays_to};
 pub struct Component {
     pub inner: Arc<dyn operations::Component>,
     name: String,
+    /// Its operations are run by the owner of the engine's `Drain`.
+    pub outside: bool,
 }
 
 fn to_python(error: BuildError) -> PyErr {
@@ -55,7 +58,17 @@ impl Component {
         let context = Build { seed, threads: threads.max(1), progress: &report };
         let inner =
             py.detach(|| operations::build(&name, &parameters, &context)).map_err(to_python)?;
-        Ok(Self { inner, name })
+        Ok(Self { inner, name, outside: false })
+    }
+
+    /// A component whose operations are run outside the pool, by whoever drains its workload;
+    /// `ops` names their types.
+    #[staticmethod]
+    fn outside(ops: Vec<String>) -> PyResult<Self> {
+        if ops.is_empty() || ops.len() > usize::from(u8::MAX) {
+            return Err(PyValueError::new_err("name 1 to 255 op types"));
+        }
+        Ok(Self { inner: Arc::new(Outside::new(ops)), name: "outside".to_owned(), outside: true })
     }
 
     #[getter]

@@ -14,6 +14,7 @@ use swarmbench_core::histogram as core_histogram;
 use swarmbench_core::simulate;
 
 use crate::component::Component;
+use crate::drain::Drain;
 use crate::histogram::Histogram;
 use crate::simulated::SimulatedWorkload;
 
@@ -28,6 +29,7 @@ pub struct Workload {
     queue: usize,
     overload: Overload,
     planted_delay: f64,
+    hosted: bool,
 }
 
 /// Reads an arrival process: `shape` is gamma's, `burst_ops` and `duty` on-off's, `instants_s` a
@@ -109,6 +111,7 @@ impl Workload {
             queue,
             overload,
             planted_delay,
+            hosted: component.outside,
         })
     }
 }
@@ -124,6 +127,7 @@ impl Workload {
             queue: self.queue,
             overload: self.overload,
             planted_delay: self.planted_delay,
+            hosted: self.hosted,
         }
     }
 }
@@ -221,7 +225,8 @@ impl From<engine::Engine> for Engine {
 
 #[pymethods]
 impl Engine {
-    /// Starts the threads. `worker_cpus` empty and `pacer_cpu` None leave them to the scheduler.
+    /// Starts the threads. `worker_cpus` empty leaves them to the scheduler; where `pacer_cpu` is
+    /// None the workers pace in turns.
     #[new]
     #[pyo3(signature = (
         workloads, *, seed, workers, worker_cpus = Vec::new(), pacer_cpu = None, pacing = "hybrid"
@@ -235,7 +240,8 @@ impl Engine {
         pacer_cpu: Option<usize>,
         pacing: &str,
     ) -> PyResult<Self> {
-        if workers == 0 || workloads.is_empty() {
+        let pooled = workloads.iter().any(|workload| !workload.hosted);
+        if (workers == 0 && pooled) || workloads.is_empty() {
             return Err(PyValueError::new_err("at least one worker and one workload"));
         }
         let settings =
@@ -243,6 +249,12 @@ impl Engine {
         let workloads = workloads.iter().map(|workload| workload.settings()).collect();
         let inner = py.detach(|| engine::Engine::start(&settings, workloads)).map_err(failed)?;
         Ok(inner.into())
+    }
+
+    /// The consumer's end of the next workload of `Component.outside`, in their order; None once
+    /// all are taken.
+    fn drain(&self) -> Option<Drain> {
+        self.inner.drain().map(Drain::from)
     }
 
     /// A simulated system under a virtual clock, steered like a machine: `servers` share the

@@ -5,6 +5,7 @@ use pyo3::prelude::*;
 mod arrays;
 mod calibrate;
 mod component;
+mod drain;
 mod engine;
 mod histogram;
 mod hlog;
@@ -18,6 +19,8 @@ mod _native {
     use super::component::Component;
     #[pymodule_export]
     use super::component::component_names;
+    #[pymodule_export]
+    use super::drain::Drain;
     #[pymodule_export]
     use super::engine::{Engine, IntervalReading, Reading, Workload};
     #[pymodule_export]

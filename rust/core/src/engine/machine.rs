@@ -9,6 +9,7 @@ use crate::arrivals::{Mix, Segment, Timetable, Workload};
 use crate::clock::{Clock, RealClock, bind_this_thread, sharpen_this_thread};
 use crate::histogram::Histogram;
 
+use super::hosted::Drain;
 use super::lock;
 use super::pool::Pool;
 use super::recorder::Recorder;
@@ -22,7 +23,7 @@ use super::worker::Worker;
 pub struct Machine {
     pool: Arc<Pool>,
     clock: Arc<RealClock>,
-    /// The workers' first, then the pacer's, then the control thread's.
+    /// The workers' first, then the pacer's and the control thread's, then those of drains.
     recorders: Vec<Arc<Recorder>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
@@ -42,14 +43,13 @@ impl Machine {
             .iter()
             .map(|one| Workload { process: one.process.clone(), weights: one.weights.clone() })
             .collect();
-        // One for each worker, for the pacer and for the control thread.
-        let recorders: Vec<_> =
-            (0..settings.workers + 2).map(|_| Arc::new(Recorder::new(&op_counts))).collect();
-        let seat = Seat::new(
-            Timetable::new(settings.seed, &sources),
-            Arc::clone(&recorders[settings.workers]),
-            settings.pacer_cpu.is_none(),
-        );
+        // What is hosted needs no worker, so it cannot wait for one to be paced.
+        let hosted = workloads.iter().filter(|workload| workload.hosted).count();
+        let shared = settings.pacer_cpu.is_none() && hosted == 0;
+        let writers = settings.workers + 2 + hosted;
+        let recorders: Vec<_> = (0..writers).map(|_| Arc::new(Recorder::new(&op_counts))).collect();
+        let timetable = Timetable::new(settings.seed, &sources);
+        let seat = Seat::new(timetable, Arc::clone(&recorders[settings.workers]), shared);
         let stations = workloads
             .into_iter()
             .enumerate()
@@ -60,6 +60,7 @@ impl Machine {
                 queue: workload.queue,
                 overload: workload.overload,
                 planted_delay: workload.planted_delay,
+                hosted: workload.hosted,
             })
             .collect();
         let machine = Self {
@@ -68,21 +69,31 @@ impl Machine {
             recorders,
             threads: Mutex::new(Vec::new()),
         };
-        machine.spawn_threads(settings)?;
+        machine.spawn_threads(settings, shared)?;
         Ok(machine)
     }
 
-    fn spawn_threads(&self, settings: &EngineSettings) -> Result<(), EngineError> {
+    /// The consumers' ends of the hosted workloads, in their order; of one each.
+    pub fn drains(&self) -> Vec<Drain> {
+        let hosted = self.pool.stations.iter().enumerate().filter(|(_, each)| each.hosted);
+        let indices: Vec<usize> = hosted.map(|(index, _)| index).collect();
+        let recorders = &self.recorders[self.recorders.len() - indices.len()..];
+        let drain = |(index, recorder): (usize, &Arc<Recorder>)| {
+            Drain::new(Arc::clone(&self.pool), Arc::clone(recorder), index)
+        };
+        indices.into_iter().zip(recorders).map(drain).collect()
+    }
+
+    fn spawn_threads(&self, settings: &EngineSettings, shared: bool) -> Result<(), EngineError> {
         let failed = |error: std::io::Error| EngineError::Thread(error.to_string());
         let mut threads = lock(&self.threads);
         for index in 0..settings.workers {
             let pool = Arc::clone(&self.pool);
             let recorder = Arc::clone(&self.recorders[index]);
             let cpus = settings.worker_cpus.clone();
-            let paces = settings.pacer_cpu.is_none();
             let body = move || {
                 bind_this_thread(&cpus);
-                if paces {
+                if shared {
                     sharpen_this_thread();
                 }
                 Worker::new(pool, recorder).work();
@@ -90,10 +101,11 @@ impl Machine {
             let builder = std::thread::Builder::new().name(format!("sb-worker-{index}"));
             threads.push(builder.spawn(body).map_err(failed)?);
         }
-        if let Some(cpu) = settings.pacer_cpu {
+        if !shared {
             let pool = Arc::clone(&self.pool);
+            let cpus: Vec<usize> = settings.pacer_cpu.into_iter().collect();
             let body = move || {
-                bind_this_thread(&[cpu]);
+                bind_this_thread(&cpus);
                 sharpen_this_thread();
                 pool.pace();
             };
@@ -118,7 +130,8 @@ impl System for Machine {
     }
 
     fn close_loop(&self, workload: u16, count: usize, phase: u32, epoch: u32) {
-        let writer = &self.recorders[self.recorders.len() - 1];
+        let hosted = self.pool.stations.iter().filter(|station| station.hosted).count();
+        let writer = &self.recorders[self.recorders.len() - 1 - hosted];
         self.pool.close_loop(workload, count, phase, epoch, writer);
     }
 

@@ -5,6 +5,7 @@
 //! phase of their intended start, whenever they end.
 
 mod figures;
+mod hosted;
 mod machine;
 mod pacer;
 mod pool;
@@ -15,6 +16,7 @@ mod station;
 mod system;
 mod worker;
 
+use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
 
 use crate::arrivals::{FOREVER, Segment};
@@ -22,6 +24,7 @@ use crate::histogram::Histogram;
 
 use machine::Machine;
 
+pub use hosted::{Batching, Drain, Outside};
 pub use pacer::{Control, Executor, serve};
 pub use recorder::{Counters, LIVE_PHASES, Moments, Reading, Recorder, Series};
 pub use settings::{EngineError, EngineSettings, IntervalReading, WorkloadSettings};
@@ -52,6 +55,7 @@ pub struct Engine {
     system: Box<dyn System>,
     op_counts: Vec<usize>,
     steering: Mutex<Steering>,
+    drains: Mutex<VecDeque<Drain>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
@@ -70,7 +74,8 @@ impl Engine {
         let op_counts = workloads.iter().map(|one| one.component.ops().len()).collect();
         let rates = workloads.iter().map(|workload| workload.rate).collect();
         let machine = Machine::start(settings, workloads)?;
-        Ok(Self::new(Box::new(machine), op_counts, rates))
+        let drains = Mutex::new(machine.drains().into());
+        Ok(Self { drains, ..Self::new(Box::new(machine), op_counts, rates) })
     }
 
     /// Steers `system`; `op_counts` are op types and `rates` operations per second at multiplier
@@ -88,7 +93,12 @@ impl Engine {
             last_interval: vec![(Counters::default(), Histogram::default()); op_counts.len()],
             log: Vec::new(),
         };
-        Self { system, op_counts, steering: Mutex::new(steering) }
+        Self { system, op_counts, steering: Mutex::new(steering), drains: Mutex::default() }
+    }
+
+    /// The consumer's end of the next hosted workload, in their order; `None` once all are taken.
+    pub fn drain(&self) -> Option<Drain> {
+        lock(&self.drains).pop_front()
     }
 
     /// What is steered.

@@ -99,7 +99,11 @@ impl Pool {
         let arrival = Arrival { due: self.clock.now(), key, op: station.mix.op(key), ..*previous };
         writer.series(arrival.phase, arrival.workload, arrival.op).asked(arrival.due);
         if self.admit(&arrival) {
-            self.wake_one();
+            if station.hosted {
+                station.announce();
+            } else {
+                self.wake_one();
+            }
         } else {
             writer.series(arrival.phase, arrival.workload, arrival.op).refused(arrival.due);
         }
@@ -110,7 +114,11 @@ impl Pool {
         let station = &self.stations[usize::from(arrival.workload)];
         let in_flight = station.in_flight.fetch_add(1, Ordering::AcqRel) + 1;
         let waiting = station.queue.len();
-        let unqueued = waiting == 0 && self.busy_until() <= arrival.due;
+        let unqueued = if station.hosted {
+            in_flight == 1
+        } else {
+            waiting == 0 && self.busy_until() <= arrival.due
+        };
         if in_flight == 1 {
             // A workload that was idle starts level with the others: idling earns no credit.
             let level = self.virtual_ns.load(Ordering::Relaxed);
@@ -163,7 +171,7 @@ impl Pool {
     pub(super) fn least_served(&self, allowed: impl Fn(usize, u64) -> bool) -> Option<usize> {
         let mut best = None;
         for (index, station) in self.stations.iter().enumerate() {
-            if station.queue.is_empty() {
+            if !station.waits_for_worker() {
                 continue;
             }
             let tag = station.virtual_ns.load(Ordering::Relaxed);
@@ -199,6 +207,6 @@ impl Pool {
     }
 
     pub(super) fn anything_waiting(&self) -> bool {
-        self.stations.iter().any(|station| !station.queue.is_empty())
+        self.stations.iter().any(Station::waits_for_worker)
     }
 }

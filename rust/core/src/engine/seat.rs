@@ -176,11 +176,15 @@ impl Executor for PoolExecutor<'_> {
             series.refused(arrival.due + late_ns);
             return;
         }
+        let station = &self.pool.stations[usize::from(arrival.workload)];
+        if station.hosted {
+            station.announce();
+            return;
+        }
         // A worker that paces runs the first one itself, and short ones before another is awake.
         if self.stay == Stay::Always || self.left_ns >= SHORT_NS {
             self.pool.wake_parked();
         }
-        let station = &self.pool.stations[usize::from(arrival.workload)];
         self.left_ns += station.longest_ns.load(Ordering::Relaxed);
     }
 

@@ -23,6 +23,9 @@ pub struct WorkloadSettings {
     pub overload: Overload,
     /// Planted: each operation is followed by a busy wait of this many times its own duration.
     pub planted_delay: f64,
+    /// Its operations are run by whoever owns its `Drain`, not by the pool; the component names
+    /// their types and nothing else of it is used.
+    pub hosted: bool,
 }
 
 /// How the engine is laid out on the machine.
@@ -32,7 +35,8 @@ pub struct EngineSettings {
     pub workers: usize,
     /// Cores the workers are bound to together; empty leaves them to the scheduler.
     pub worker_cpus: Vec<usize>,
-    /// Core for a pacer with a thread of its own; where there is `None` the workers pace in turns.
+    /// Core for a pacer with a thread of its own; where there is `None` the workers pace in turns,
+    /// unless a workload is hosted.
     pub pacer_cpu: Option<usize>,
     pub pacing: Pacing,
 }

@@ -1,11 +1,12 @@
 //! A workload as the pool sees it: its queue, its bounds, its share of worker time.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
 
 use crate::arrivals::{Arrival, Mix};
+use crate::clock::Signal;
 use crate::operations::Component;
-use crate::ring::Queue;
+use crate::queue::Queue;
 
 /// What happens to an arrival beyond `max_in_flight`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +38,11 @@ pub struct Station {
     pub(super) mix: Mix,
     /// Busy-waits after each operation for this many times its own duration: a planted fault.
     pub(super) planted_delay: f64,
+    /// Its operations are run outside the pool, by the owner of its `Drain`.
+    pub(super) hosted: bool,
+    /// Raised for a drain that is `listening`.
+    pub(super) arrived: Signal,
+    pub(super) listening: AtomicBool,
     pub(super) in_flight: AtomicU64,
     /// Worker time consumed, in nanoseconds of virtual time.
     pub(super) virtual_ns: AtomicU64,
@@ -61,6 +67,7 @@ pub struct StationSettings {
     pub queue: usize,
     pub overload: Overload,
     pub planted_delay: f64,
+    pub hosted: bool,
 }
 
 impl Station {
@@ -74,10 +81,13 @@ impl Station {
             overload: settings.overload,
             mix: settings.mix,
             planted_delay: settings.planted_delay,
+            hosted: settings.hosted,
+            arrived: Signal::default(),
+            listening: AtomicBool::new(false),
             in_flight: AtomicU64::new(0),
             virtual_ns: AtomicU64::new(0),
             estimate_ns: AtomicU64::new(0),
-            longest_ns: AtomicU64::new(UNKNOWN_NS),
+            longest_ns: AtomicU64::new(if settings.hosted { 0 } else { UNKNOWN_NS }),
             closed_phase: AtomicU32::new(0),
             closed_target: AtomicU64::new(0),
             closed_ordinal: AtomicU64::new(0),
@@ -90,6 +100,19 @@ impl Station {
     #[must_use]
     pub fn in_flight(&self) -> u64 {
         self.in_flight.load(Ordering::Acquire)
+    }
+
+    /// Whether something waits that a worker of the pool may take.
+    pub(super) fn waits_for_worker(&self) -> bool {
+        !self.hosted && !self.queue.is_empty()
+    }
+
+    /// Wakes the drain, if it sleeps, after an operation was queued.
+    pub(super) fn announce(&self) {
+        fence(Ordering::SeqCst);
+        if self.listening.load(Ordering::Relaxed) {
+            self.arrived.raise_one();
+        }
     }
 
     /// Operations waiting for a worker.

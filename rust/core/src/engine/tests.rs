@@ -72,6 +72,7 @@ fn workload(component: Arc<dyn Component>, rate: f64) -> WorkloadSettings {
         queue: 1024,
         overload: Overload::Queue,
         planted_delay: 0.0,
+        hosted: false,
     }
 }
 

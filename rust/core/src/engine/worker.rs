@@ -58,8 +58,10 @@ impl Pause for Slip<'_> {
 impl Worker {
     #[must_use]
     pub fn new(pool: Arc<Pool>, recorder: Arc<Recorder>) -> Self {
-        let operations =
-            pool.stations.iter().map(|station| Some(station.component.operation())).collect();
+        let stations = pool.stations.iter();
+        let operations = stations
+            .map(|station| (!station.hosted).then(|| station.component.operation()))
+            .collect();
         Self { pool, recorder, operations, slipped_ns: 0 }
     }
 

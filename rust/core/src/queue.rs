@@ -1,8 +1,7 @@
-//! Bounded queues without locks: one of many producers and consumers, one of one and one.
+//! A bounded queue without locks: Vyukov's, for any number of producers and consumers.
 //!
-//! `Queue` is Vyukov's bounded MPMC queue: each slot carries the turn at which it may be written
-//! or read, so producers and consumers meet only at the slot itself. `Ring` has a single producer
-//! and a single consumer, each with its own cache line and a cached copy of the other's position.
+//! Each slot carries the turn at which it may be written or read, so producers and consumers meet
+//! only at the slot itself.
 
 use std::cell::UnsafeCell;
 use std::mem::MaybeUninit;
@@ -129,102 +128,6 @@ impl<T: Copy> Queue<T> {
     }
 }
 
-struct Cells<T> {
-    slots: Box<[UnsafeCell<MaybeUninit<T>>]>,
-    mask: usize,
-    head: Padded<AtomicUsize>,
-    tail: Padded<AtomicUsize>,
-}
-
-// SAFETY: the producer writes only slots between tail and head + capacity, the consumer reads only
-// slots between head and tail; release stores and acquire loads of the two order the accesses.
-unsafe impl<T: Copy + Send> Sync for Cells<T> {}
-// SAFETY: the cells own their values, which may be sent.
-unsafe impl<T: Copy + Send> Send for Cells<T> {}
-
-/// The writing end of a ring.
-pub struct Producer<T: Copy> {
-    cells: std::sync::Arc<Cells<T>>,
-    tail: usize,
-    head_seen: usize,
-}
-
-/// The reading end of a ring.
-pub struct Consumer<T: Copy> {
-    cells: std::sync::Arc<Cells<T>>,
-    head: usize,
-    tail_seen: usize,
-}
-
-/// A ring for one producer and one consumer, with room for at least `capacity` values.
-#[must_use]
-pub fn ring<T: Copy>(capacity: usize) -> (Producer<T>, Consumer<T>) {
-    let slots = capacity.max(2).next_power_of_two();
-    let cells = std::sync::Arc::new(Cells {
-        slots: (0..slots).map(|_| UnsafeCell::new(MaybeUninit::uninit())).collect(),
-        mask: slots - 1,
-        head: Padded::default(),
-        tail: Padded::default(),
-    });
-    (
-        Producer { cells: cells.clone(), tail: 0, head_seen: 0 },
-        Consumer { cells, head: 0, tail_seen: 0 },
-    )
-}
-
-impl<T: Copy> Producer<T> {
-    /// Appends, or gives the value back when the ring is full.
-    ///
-    /// # Errors
-    /// The value, when there is no room.
-    #[inline]
-    pub fn push(&mut self, value: T) -> Result<(), T> {
-        if self.tail.wrapping_sub(self.head_seen) > self.cells.mask {
-            self.head_seen = self.cells.head.0.load(Ordering::Acquire);
-            if self.tail.wrapping_sub(self.head_seen) > self.cells.mask {
-                return Err(value);
-            }
-        }
-        let slot = self.cells.slots[self.tail & self.cells.mask].get();
-        // SAFETY: the check above shows that the consumer has released this slot.
-        unsafe { (*slot).write(value) };
-        self.tail = self.tail.wrapping_add(1);
-        self.cells.tail.0.store(self.tail, Ordering::Release);
-        Ok(())
-    }
-
-    /// Values not yet taken.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.tail.wrapping_sub(self.cells.head.0.load(Ordering::Relaxed))
-    }
-
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-}
-
-impl<T: Copy> Consumer<T> {
-    /// Takes the oldest value.
-    #[inline]
-    pub fn pop(&mut self) -> Option<T> {
-        if self.head == self.tail_seen {
-            self.tail_seen = self.cells.tail.0.load(Ordering::Acquire);
-            if self.head == self.tail_seen {
-                return None;
-            }
-        }
-        let slot = self.cells.slots[self.head & self.cells.mask].get();
-        // SAFETY: `tail_seen` was loaded with acquire and lies beyond this slot, so the producer
-        // has written it and will not touch it again before the store below.
-        let value = unsafe { (*slot).assume_init_read() };
-        self.head = self.head.wrapping_add(1);
-        self.cells.head.0.store(self.head, Ordering::Release);
-        Some(value)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -278,28 +181,5 @@ mod tests {
         });
         taken.sort_unstable();
         assert!(taken.into_iter().eq(0..3 * PER_THREAD));
-    }
-
-    #[test]
-    fn a_ring_hands_over_everything_in_order() {
-        let (mut producer, mut consumer) = ring(8);
-        std::thread::scope(|scope| {
-            scope.spawn(move || {
-                for value in 0..50_000u64 {
-                    while producer.push(value).is_err() {
-                        std::thread::yield_now();
-                    }
-                }
-            });
-            for expected in 0..50_000u64 {
-                let value = loop {
-                    if let Some(value) = consumer.pop() {
-                        break value;
-                    }
-                    std::thread::yield_now();
-                };
-                assert_eq!(value, expected);
-            }
-        });
     }
 }

@@ -1,0 +1,238 @@
+//! Workloads whose operations run outside the pool: a Python callable, a device's feeder.
+//!
+//! The workload's bounded queue is the ring: pacer and closed loop put operations in, one consumer
+//! takes them out in batches and gives them back with how they ended. Every operation of a batch
+//! keeps its own intended start.
+
+use std::sync::Arc;
+use std::sync::atomic::{Ordering, fence};
+
+use crate::arrivals::Arrival;
+use crate::clock::Clock;
+use crate::operations::{
+    Arrays, BuildError, Completion, Component, Operation, Pause, Request, Status, Verdict,
+};
+
+use super::pool::Pool;
+use super::recorder::{Moments, Recorder};
+use super::station::{Station, Ticket};
+
+/// How long an idle consumer looks around before it sleeps.
+const SPIN_NS: u64 = 20_000;
+/// A sleeping consumer looks around at least this often.
+const PARK_NS: u64 = 10_000_000;
+
+/// The op types of a hosted workload, by name; nothing of it runs in the pool.
+#[derive(Clone, Copy)]
+pub struct Outside {
+    ops: &'static [&'static str],
+}
+
+impl Outside {
+    /// The names live as long as the process: a handful of bytes for each workload hosted.
+    #[must_use]
+    pub fn new(names: Vec<String>) -> Self {
+        let names: Vec<&'static str> =
+            names.into_iter().map(|name| &*Box::leak(name.into_boxed_str())).collect();
+        Self { ops: Box::leak(names.into_boxed_slice()) }
+    }
+}
+
+impl Component for Outside {
+    fn ops(&self) -> &'static [&'static str] {
+        self.ops
+    }
+
+    fn operation(&self) -> Box<dyn Operation> {
+        Box::new(*self)
+    }
+
+    fn resident_bytes(&self, _: usize) -> u64 {
+        0
+    }
+
+    fn describe(&self) -> serde_json::Value {
+        serde_json::json!({ "ops": self.ops })
+    }
+
+    fn evaluate(&self, _: &str, _: &Arrays) -> Result<Arrays, BuildError> {
+        Ok(Arrays::new())
+    }
+}
+
+impl Operation for Outside {
+    fn run(&mut self, _: Request, _: &mut dyn Pause) -> Completion {
+        Completion { status: Status::Error, units: 0 }
+    }
+
+    fn verify(&mut self) -> Verdict {
+        Verdict::default()
+    }
+}
+
+/// When a batch is closed, whichever comes first.
+#[derive(Clone, Copy, Debug)]
+pub struct Batching {
+    pub max: usize,
+    /// Time since the intended start of the batch's first operation.
+    pub linger_ns: u64,
+}
+
+/// The consumer's end of a hosted workload.
+pub struct Drain {
+    pool: Arc<Pool>,
+    recorder: Arc<Recorder>,
+    index: usize,
+    batch: Vec<Ticket>,
+    /// Operations of the batch that have been given back.
+    done: usize,
+    started: u64,
+}
+
+impl Drain {
+    pub(super) fn new(pool: Arc<Pool>, recorder: Arc<Recorder>, index: usize) -> Self {
+        Self { pool, recorder, index, batch: Vec::new(), done: 0, started: 0 }
+    }
+
+    /// Whether the engine has been stopped.
+    #[must_use]
+    pub fn stopped(&self) -> bool {
+        self.pool.control.stopped()
+    }
+
+    /// Takes the next batch, waiting at most `patience_ns` for its first operation; returns how
+    /// many operations it has, 0 where none came or the engine was stopped.
+    ///
+    /// # Panics
+    /// The batch before has not been given back.
+    pub fn take(&mut self, batching: Batching, patience_ns: u64) -> usize {
+        assert_eq!(self.done, self.batch.len(), "a batch is given back before the next is taken");
+        self.batch.clear();
+        self.done = 0;
+        let until = self.pool.clock.now().saturating_add(patience_ns);
+        while self.batch.is_empty() {
+            self.fill(1);
+            if self.batch.is_empty() && !self.wait(until) {
+                return 0;
+            }
+        }
+        let close = self.batch[0].arrival.due.saturating_add(batching.linger_ns);
+        loop {
+            self.fill(batching.max);
+            if self.batch.len() >= batching.max || !self.wait(close) {
+                break;
+            }
+        }
+        self.started = self.pool.clock.now();
+        self.batch.len()
+    }
+
+    /// Operations of the current batch that have not been given back.
+    #[must_use]
+    pub fn left(&self) -> usize {
+        self.batch.len() - self.done
+    }
+
+    /// The operations of the current batch.
+    pub fn arrivals(&self) -> impl Iterator<Item = &Arrival> {
+        self.batch.iter().map(|ticket| &ticket.arrival)
+    }
+
+    /// Gives the next operation of the batch back; it began when the one before had ended.
+    ///
+    /// # Panics
+    /// The whole batch has been given back.
+    pub fn complete_one(&mut self, completion: Completion) {
+        let finished = self.pool.clock.now();
+        self.record(self.done, finished, 1, completion);
+        self.done += 1;
+        self.started = finished;
+        self.release(1);
+    }
+
+    /// Gives what is left of the batch back, all at once; `completion` says how each ended.
+    pub fn complete(&mut self, completion: impl Fn(usize) -> Completion) {
+        let finished = self.pool.clock.now();
+        let left = self.done..self.batch.len();
+        let count = left.len() as u64;
+        for position in left {
+            self.record(position, finished, count, completion(position));
+        }
+        self.done = self.batch.len();
+        self.release(count);
+    }
+
+    /// Writes down one operation; `count` of them shared the time since the batch was started.
+    fn record(&self, position: usize, finished: u64, count: u64, completion: Completion) {
+        let Ticket { arrival, unqueued } = self.batch[position];
+        let served = finished - self.started;
+        let moments = Moments {
+            due: arrival.due,
+            started: self.started,
+            finished,
+            slipped_ns: served - served / count,
+            unqueued,
+        };
+        let series = self.recorder.series(arrival.phase, arrival.workload, arrival.op);
+        series.completed(&moments, completion);
+    }
+
+    /// Takes `count` operations out of flight and keeps a closed loop going.
+    fn release(&self, count: u64) {
+        let station = self.station();
+        station.in_flight.fetch_sub(count, Ordering::AcqRel);
+        let Some(Ticket { arrival, .. }) = self.batch.last() else { return };
+        let closed = station.closed_phase.load(Ordering::Acquire) == arrival.phase + 1;
+        let target = station.closed_target.load(Ordering::Acquire);
+        for _ in 0..count {
+            if closed && station.in_flight() < target {
+                self.pool.ask_again(arrival, &self.recorder);
+            }
+        }
+    }
+
+    fn station(&self) -> &Station {
+        &self.pool.stations[self.index]
+    }
+
+    /// Moves what is queued into the batch, up to `max`; what has been given up is counted so.
+    fn fill(&mut self, max: usize) {
+        while self.batch.len() < max {
+            let Some(ticket) = self.station().queue.pop() else { return };
+            let arrival = ticket.arrival;
+            if arrival.phase < self.pool.abandon_below.load(Ordering::Acquire) {
+                let series = self.recorder.series(arrival.phase, arrival.workload, arrival.op);
+                series.abandoned(arrival.due, self.pool.clock.now());
+                self.station().in_flight.fetch_sub(1, Ordering::AcqRel);
+            } else {
+                self.batch.push(ticket);
+            }
+        }
+    }
+
+    /// Waits for something in the queue; false where `until` or the end has come first.
+    fn wait(&self, until: u64) -> bool {
+        let (station, clock) = (self.station(), &self.pool.clock);
+        let began = clock.now();
+        loop {
+            let now = clock.now();
+            if !station.queue.is_empty() {
+                return true;
+            }
+            if now >= until || self.stopped() {
+                return false;
+            }
+            if now - began < SPIN_NS {
+                std::hint::spin_loop();
+                continue;
+            }
+            let seen = station.arrived.value();
+            station.listening.store(true, Ordering::Relaxed);
+            fence(Ordering::SeqCst);
+            if station.queue.is_empty() && !self.stopped() {
+                station.arrived.sleep(seen, PARK_NS.min(until - now));
+            }
+            station.listening.store(false, Ordering::Relaxed);
+        }
+    }
+}
