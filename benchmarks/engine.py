@@ -2,8 +2,9 @@
 HdrHistogram.
 
 LoadGen drives its own null system in C++ (`scripts/build_loadgen.sh` builds it), which answers
-inside the issuing thread; ours hands every operation to a worker. Both use two threads: LoadGen's
-second one writes its log.
+inside the issuing thread; ours has one worker, which paces while it is idle. LoadGen has a second
+thread that writes its log. The Python callables answer at once on both sides: LoadGen's through its
+own binding, one query of one sample at a time, or one query of all samples.
 """
 
 from __future__ import annotations
@@ -22,12 +23,15 @@ import numpy as np
 
 from paired import Case, PeerMissing, main
 from swarmbench._native import Component, Engine, Histogram, Reading, Workload
+from swarmbench.experiments import hold_callable
 
 ROOT = Path(__file__).resolve().parent.parent
 LOADGEN = ROOT / "target" / "peers" / "loadgen_null"
 STRETCH_S = 1.0
 PERCENTS = [50.0, 90.0, 99.0, 99.9, 100.0]
 SAMPLES = 100_000
+#: More than either generator can issue from one thread here.
+OFFERED = 6e6
 
 
 def null_engine(rate: float) -> Engine:
@@ -96,12 +100,11 @@ def engine_cases() -> Iterator[Case]:
         "engine", "closed_1_in_flight", "ops/s", 1.0, "LoadGen SingleStream",
         partial(closed_ops_s, 1), one, threads=2,
     )  # fmt: skip
-    for rate in (1e6, 3e6):
-        peer = partial(loadgen, "server", rate, "Completed samples per second")
-        yield Case(
-            "engine", f"open_{rate:.0e}_offered", "ops/s", 1.0, "LoadGen Server",
-            partial(open_ops_s, rate), peer, threads=2,
-        )  # fmt: skip
+    peer = partial(loadgen, "server", OFFERED, "Completed samples per second")
+    yield Case(
+        "engine", f"open_{OFFERED:.0e}_offered", "ops/s", 1.0, "LoadGen Server",
+        partial(open_ops_s, OFFERED), peer, threads=2,
+    )  # fmt: skip
     for rate in (1e4, 1e5):
         yield Case(
             "engine", f"response_p99_at_{rate:.0e}", "us", 1.0, "LoadGen Server",
@@ -112,6 +115,44 @@ def engine_cases() -> Iterator[Case]:
     yield Case(
         "engine", "closed_1024_in_flight", "ops/s", None, "LoadGen Offline, one query",
         partial(closed_ops_s, 1024), offline, threads=2,
+    )  # fmt: skip
+
+
+def callable_ops_s(*, per_op: bool) -> float:
+    """Operations per second of a Python callable that answers at once, in a closed loop."""
+    call = (lambda op, key: None) if per_op else (lambda keys, ops, due_ns: None)
+    figures = hold_callable(call, STRETCH_S, in_flight=1024, per_op=per_op)
+    return figures.ok / STRETCH_S
+
+
+def loadgen_python_ops_s(*, offline: bool) -> float:
+    """Samples per second through LoadGen's Python binding, by its own summary."""
+    with tempfile.TemporaryDirectory() as folder:
+        program = ROOT / "benchmarks" / "peers" / "loadgen_python.py"
+        command = [sys.executable, program, "offline" if offline else "singlestream", folder]
+        ended = subprocess.run([*command, str(STRETCH_S)], capture_output=True, check=False)
+        if ended.returncode == 3:
+            raise PeerMissing("mlcommons-loadgen is not installed")
+        ended.check_returncode()
+        summary = (Path(folder) / "mlperf_log_summary.txt").read_text()
+    field = "Samples per second" if offline else "QPS w/ loadgen overhead"
+    found = re.search(rf"^{field}\s*: *([0-9.e+]+)$", summary, re.MULTILINE)
+    if found is None:
+        raise PeerMissing(f"LoadGen's summary has no `{field}`")
+    return float(found[1])
+
+
+def callback_cases() -> Iterator[Case]:
+    """A Python callable: one call an operation, and one call a batch."""
+    yield Case(
+        "engine", "callback_per_op", "ops/s", 1.0, "LoadGen SingleStream in Python",
+        partial(callable_ops_s, per_op=True), partial(loadgen_python_ops_s, offline=False),
+        threads=2,
+    )  # fmt: skip
+    yield Case(
+        "engine", "callback_batch_256", "ops/s", 1.0, "LoadGen Offline in Python",
+        partial(callable_ops_s, per_op=False), partial(loadgen_python_ops_s, offline=True),
+        threads=2,
     )  # fmt: skip
 
 
@@ -200,6 +241,7 @@ def histogram_cases() -> Iterator[Case]:
 def collect(_large: bool) -> Iterator[Case]:
     """All cases; their sizes do not depend on `--large`."""
     yield from engine_cases()
+    yield from callback_cases()
     yield from histogram_cases()
 
 

@@ -219,12 +219,14 @@ def test_calibrate_gives_every_ceiling_and_leaves_nothing(tmp_path: Path) -> Non
     assert list(tmp_path.iterdir()) == []
 
 
-def test_list_tells_finished_runs_from_those_cut_off(tmp_path: Path) -> None:
+def test_list_tells_finished_runs_from_those_that_go_on_and_those_cut_off(tmp_path: Path) -> None:
     assert swarmbench("list", "--out", str(tmp_path / "absent")).stdout == "no runs\n"
     (tmp_path / "other").mkdir()
     for finished in (False, True):
         with RunDirectory.create(tmp_path, "max-throughput", started=result().started) as run:
             run.write_manifest({})
+            going = json.loads(swarmbench("list", "--out", str(tmp_path), "--json").stdout)["runs"]
+            assert {each["run"]: each["state"] for each in going}[run.run_id] == "running"
             if finished:
                 run.write_result(result())
     listed = json.loads(swarmbench("list", "--out", str(tmp_path), "--json").stdout)["runs"]

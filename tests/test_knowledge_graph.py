@@ -204,3 +204,12 @@ def test_building_gives_up_when_its_progress_does() -> None:
 
     with pytest.raises(KeyboardInterrupt):
         KnowledgeGraph(nodes=100_000).prepare(seed=SEED, threads=2, progress=fail)
+
+
+def test_a_search_costs_what_its_own_sizes_make_it_read() -> None:
+    default, small = KnowledgeGraph(), KnowledgeGraph(nodes=10_000)
+    for op in KnowledgeGraph.ops:
+        assert default.cost(op) == pytest.approx(op.cost)
+    ops = {op.name: op for op in KnowledgeGraph.ops}
+    assert small.cost(ops["semantic_search"]) == 10_000 * 128 / 2
+    assert small.cost(ops["node_lookup"]) == 1.0

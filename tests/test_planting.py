@@ -14,7 +14,7 @@ CASES = 10
 NEEDED = 9
 RECORD = Path(__file__).resolve().parent.parent / "docs" / "soak" / "planting.json"
 
-pytestmark = pytest.mark.soak
+pytestmark = [pytest.mark.soak, pytest.mark.timeout(3600)]
 
 
 def keep(kind: str, cases: list[Mapping[str, object]]) -> None:

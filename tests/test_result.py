@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 
 import jsonschema
 import pytest
@@ -104,6 +105,21 @@ def test_the_break_and_what_judged_it_are_in_the_result() -> None:
     assert len(found.breaking_point.probes) > 5
     assert any(note.startswith("consensus: latency judged by p") for note in found.notes)
     assert Status.WRONG_RESULT not in found.statuses()
+
+
+def test_a_goodput_above_its_roof_is_our_mistake_and_not_believed() -> None:
+    rates = dict.fromkeys(NAMES, 50.0)
+    driver = SimulatedDriver(Pool(2, dict.fromkeys(NAMES, 0.002)), rates, 1)
+    outcome = run(driver, Settings.of(PHASES["quick"]))
+    facts = {
+        name: ComponentFacts(Capacity("ops", 1.0 if name == "streaming" else 1e9)) for name in NAMES
+    }
+
+    found = assemble(replace(FACTS, components=facts), outcome, driver.stretches)
+
+    assert found.verdict == "untrusted"
+    assert len(found.trust.reasons) == 4
+    assert all("roof: streaming in" in reason for reason in found.trust.reasons)
 
 
 @pytest.mark.parametrize("slowed", NAMES)

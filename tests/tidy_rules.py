@@ -36,7 +36,7 @@ LAYERS = (
     {"machine"},
     {"components"},
     {"plan", "schedules"},
-    {"safety", "monitoring", "rundir"},
+    {"safety", "monitoring", "rundir", "workloads"},
     {"runrecord"},
     {"engine"},
     {"scenarios"},

@@ -5,8 +5,8 @@ from typing import Any, final
 import numpy as np
 import numpy.typing as npt
 
-Keys = npt.NDArray[np.uint64]
-Ops = npt.NDArray[np.uint8]
+_Keys = npt.NDArray[np.uint64]
+_Ops = npt.NDArray[np.uint8]
 
 def component_names() -> list[str]: ...
 
@@ -128,7 +128,7 @@ class IntervalReading:
 class Drain:
     def take(
         self, batch: int = 256, *, linger_s: float = 0.0, patience_s: float = 0.1
-    ) -> tuple[Keys, Ops, Keys] | None: ...
+    ) -> tuple[_Keys, _Ops, _Keys] | None: ...
     def complete(self, ok: npt.NDArray[np.bool_] | None = None) -> None: ...
     def serve(
         self,

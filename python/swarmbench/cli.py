@@ -32,6 +32,7 @@ from swarmbench.plan import Plan
 from swarmbench.report.machine import ceilings_text, findings_text
 from swarmbench.report.progress import shown_progress
 from swarmbench.report.runs import runs_table
+from swarmbench.report.scale import scaling_text
 from swarmbench.report.text import summary
 from swarmbench.rundir import check_writable
 from swarmbench.runrecord import list_runs
@@ -49,6 +50,10 @@ app = typer.Typer(
 )
 config_app = typer.Typer(rich_markup_mode=None, help="Show what a configuration means.")
 app.add_typer(config_app, name="config")
+
+#: Shortest and longest hold of `scale`, and its largest number of workers.
+SCALE_HOLD_S = (0.1, 60.0)
+THREADS_MAX = 1024
 
 #: Options whose text is a number; the others are read by their key's own parser.
 _NUMBERS = ("seed", "threads", "max_multiplier", "slo_degradation")
@@ -176,6 +181,51 @@ def calibrate_command(
     return Status.OK
 
 
+@app.command("scale", short_help="Throughput and p99 along the number of workers.")
+def scale_command(
+    axis: Annotated[str, _key("threads=N,N", "Points of the axis. Required.")],
+    duration: Annotated[str, _key("TIME", "Of each hold. Default: 2s.")] = "2s",
+    rounds: Annotated[int, typer.Option(min=2, max=100, help="Holds at each point.")] = 5,
+    components: _Components = None,
+    config: _File = None,
+    seed: Annotated[str | None, _key("N", "The same seed gives the same load.")] = None,
+    cpus: Annotated[str | None, _key("0,2-5", "Cores to use.")] = None,
+    settings: _Set = None,
+    as_json: _Json = False,
+    allow_concurrent: _Concurrent = False,
+) -> int:
+    """Measure each component alone along the number of workers, and fit how it scales.
+
+    Closed loops in interleaved rounds; the Universal Scalability Law with its intervals.
+
+    Example: swarmbench scale --axis threads=1,2 --components consensus
+    """
+    from swarmbench.experiments import scale
+
+    threads = _axis(axis)
+    given = {"seed": seed, "cpus": cpus, "duration": duration}
+    overrides = [set_override(text) for text in settings or ()] + _overrides(given)
+    hold_s = load("max-throughput", file=config, overrides=overrides).settings.duration
+    if hold_s is None or not SCALE_HOLD_S[0] <= hold_s <= SCALE_HOLD_S[1]:
+        raise ConfigurationError(
+            "--duration", f"`{duration}` is out of range; give `0.1s` to `60s`"
+        )
+    plan = make_plan(
+        "max-throughput",
+        file=config,
+        overrides=[each for each in overrides if each.label != "--duration"],
+        components=_names(components),
+    )
+    with (
+        machine_lock("scale", Path.cwd(), allow_concurrent=allow_concurrent),
+        shown_progress(wanted=not as_json) as progress,
+    ):
+        found = scale.along_threads(plan, threads, hold_s, rounds=rounds, progress=progress)
+    content = {"axis": "threads", "components": [each.to_json() for each in found]}
+    _say(json.dumps(content, indent=2) if as_json else scaling_text(found))
+    return Status.OK
+
+
 @app.command("doctor", short_help="Say what would disturb a measurement here.")
 def doctor_command(
     out: Annotated[Path, _key("DIR", "Where runs will be. Default: here.")] = Path("."),
@@ -263,6 +313,18 @@ def _overrides(parameters: Mapping[str, str | None]) -> list[Override]:
         if name in OPTIONS
     }
     return overrides_of(given, lambda name: f"--{name.replace('_', '-')}")
+
+
+def _axis(text: str) -> tuple[int, ...]:
+    """The points of `threads=1,2`; `ConfigurationError` for other axes and values."""
+    name, _, values = text.partition("=")
+    right = "give `threads=1,2`, each between 1 and 1024"
+    if name != "threads":
+        raise ConfigurationError("--axis", f"`{text}` is no axis; {right}")
+    points = [point.strip() for point in values.split(",")]
+    if not all(point.isdecimal() and 1 <= int(point) <= THREADS_MAX for point in points):
+        raise ConfigurationError("--axis", f"`{text}` is out of range; {right}")
+    return tuple(sorted({int(point) for point in points}))
 
 
 def _names(components: str | None) -> list[str] | None:

@@ -33,6 +33,7 @@ from swarmbench.scenarios import max_throughput
 from swarmbench.scenarios.slo import Slo
 from swarmbench.schema import BOTTLENECKS_SCHEMA, Bottlenecks, Result
 from swarmbench.simulated import NoMachine, simulated_engine
+from swarmbench.workloads import native_workload
 
 #: Seconds for which a component alone shows the throughput that its share is taken of.
 CAPACITY_S = 1.5
@@ -287,33 +288,6 @@ class _Run:
         )
 
 
-def native_workload(
-    each: WorkloadPlan, component: _native.Component, *, planted_delay: float = 0.0
-) -> _native.Workload:
-    """A workload of the plan as the engine takes it.
-
-    With `planted_delay` every operation keeps its worker busy for that many times its own
-    duration more: a slow component whose slowness is known.
-    """
-    process, rate_s = each.process, each.rate_s or 0.0
-    on_s, off_s = process.on_s or 1.0, process.off_s or 0.0
-    return _native.Workload(
-        component,
-        weights=[float(each.op_weights.get(op, 0.0)) for op in component.ops()],
-        rate=rate_s,
-        process=process.kind,
-        shape=process.shape or 1.0,
-        # Bursts live in operational time: their mean length in operations at 1x.
-        burst_ops=max(1e-9, rate_s * (on_s + off_s)),
-        duty=on_s / (on_s + off_s),
-        instants_s=[time_ns / 1e9 for time_ns in process.times_ns],
-        max_in_flight=max(each.in_flight_max, each.stress_in_flight),
-        queue=each.queue_max,
-        overload=each.overload,
-        planted_delay=planted_delay,
-    )
-
-
 def facts_of(each: WorkloadPlan, done: Figures, ceilings: Calibration | None) -> ComponentFacts:
     """What the result says of a component beside its measurements."""
     component = each.component
@@ -333,7 +307,8 @@ def op_ceiling(component: Component, name: str, ceilings: Calibration | None) ->
     """Units per second that the measured roof allows one op type; None where it has no roof."""
     op = next(op for op in component.ops if op.name == name)
     roof = None if ceilings is None else ceilings.value(op.roof)
-    return None if roof is None or op.cost <= 0 else roof / op.cost
+    cost = component.cost(op)
+    return None if roof is None or cost <= 0 else roof / cost
 
 
 def mixed_ceiling(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import fcntl
 import json
 import os
 import re
@@ -81,11 +83,16 @@ class RunDirectory:
     """Writes one run's record. Any thread may append; every append is one whole line on disk.
 
     Each method raises `SafetyStop` when the disk is full or the directory is gone; what was
-    written before stays as it is.
+    written before stays as it is. The directory is locked while it is open, which is how others
+    tell a run that goes on from one that was cut off.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._held = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        # Advisory, and nobody else writes here: a file system without locks costs only the state.
+        with contextlib.suppress(OSError):
+            fcntl.flock(self._held, fcntl.LOCK_EX | fcntl.LOCK_NB)
         self._appenders: dict[str, _Appender] = {}
         self._lock = threading.Lock()
         self._system_columns: tuple[str, ...] = ()
@@ -160,11 +167,14 @@ class RunDirectory:
                 appender.sync()
 
     def close(self) -> None:
-        """Closes the appended files; the summaries need no closing."""
+        """Closes the appended files and lets the directory go."""
         with self._lock:
             for appender in self._appenders.values():
                 appender.close()
             self._appenders.clear()
+            if self._held >= 0:
+                os.close(self._held)
+                self._held = -1
 
     def __enter__(self) -> Self:
         return self
@@ -262,6 +272,23 @@ def _cell(value: float | int | str) -> str:
     text = f"{value:.6g}" if isinstance(value, float) else str(value)
     assert not set(text) & set(',"\r\n'), "a cell that would need quoting"
     return text
+
+
+def is_open(path: Path) -> bool:
+    """Whether a living process holds the run directory at `path`."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
+    return False
 
 
 def _make_parents(parent: Path) -> list[Path]:

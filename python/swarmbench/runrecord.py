@@ -19,6 +19,7 @@ from swarmbench.rundir import (
     MANIFEST,
     RESULT,
     SYSTEM,
+    is_open,
 )
 from swarmbench.schema import Bottlenecks, Record, Result
 
@@ -184,9 +185,10 @@ def list_runs(parent: Path) -> list[dict[str, Any]]:
 def _listed(path: Path) -> dict[str, Any]:
     result = _Reader(path).model(RESULT, Result)
     point = result.breaking_point if result is not None else None
+    unfinished = "running" if is_open(path) else "incomplete"
     return {
         "run": path.name,
-        "state": "incomplete" if result is None else "complete",
+        "state": unfinished if result is None else "complete",
         "verdict": None if result is None else result.verdict,
         "breaking_point": None if point is None else point.multiplier,
     }

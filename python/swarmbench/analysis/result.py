@@ -87,6 +87,7 @@ def assemble(facts: Facts, outcome: Outcome, stretches: Sequence[Stretch]) -> Re
     phases = phases_of(stretches)
     broke, pressure = culprit(outcome), limiting_resource(outcome)
     back = recovery(outcome.calm, outcome.limits, outcome.recovery.duration_s)
+    shown = [_phase(p, facts) for p in phases]
     little = [v for p in phases for v in littles.violations(p.name, p.components, p.loaded_s)]
     believed = trust(
         outcome,
@@ -95,6 +96,7 @@ def assemble(facts: Facts, outcome: Outcome, stretches: Sequence[Stretch]) -> Re
         observer_cost_percent=facts.observer_cost_percent,
         clock_stable=facts.clock_stable,
         timer_floor_ns=facts.timer_floor_ns,
+        above_roof=[line for each in shown for line in above_roof(each)],
     )
     unresolved = [] if believed.generator_limited else handover_delays(open_stretches(outcome))
     rules = [criteria.with_thresholds(r, facts.thresholds) for r in criteria.MAX_THROUGHPUT]
@@ -117,7 +119,7 @@ def assemble(facts: Facts, outcome: Outcome, stretches: Sequence[Stretch]) -> Re
         duration_s=facts.duration_s,
         production_scale=facts.production_scale,
         verdict=verdict(judged, believed),
-        phases=[_phase(p, facts) for p in phases],
+        phases=shown,
         components=_components(main, facts),
         criteria=judged,
         breaking_point=_breaking_point(outcome, broke, pressure),
@@ -147,6 +149,16 @@ def verdict(judged: Sequence[CriterionResult], believed: Trust) -> Verdict:
         for each in judged
     )
     return "pass" if passed else "warn"
+
+
+def above_roof(phase: PhaseResult) -> list[str]:
+    """A line for each goodput of a phase that exceeds its ceiling."""
+    found = []
+    for name, figures in phase.components.items():
+        percent = None if figures.goodput is None else figures.goodput.percent_of_ceiling
+        if percent is not None and percent > 100.0:
+            found.append(f"{name} in {phase.name} at {percent:.0f}% of it")
+    return found
 
 
 def percentiles(histogram: Histogram) -> Percentiles:

@@ -28,11 +28,13 @@ def trust(
     observer_cost_percent: float | None = None,
     clock_stable: bool = True,
     timer_floor_ns: float = 0.0,
+    above_roof: Sequence[str] = (),
 ) -> Trust:
     """The run's trust: `reasons` is empty where its figures can be believed.
 
     `timer_floor_ns` is how late the machine's own timers are (the calibrated median overshoot of
-    a sleep): no generator could have been limited by less.
+    a sleep): no generator could have been limited by less. `above_roof` are figures that exceed a
+    measured ceiling, which is a mistake of the harness.
     """
     delays = handover_delays(open_stretches(outcome))
     late = [str(delay) for delay in delays if delay.behind_ns > timer_floor_ns]
@@ -42,6 +44,7 @@ def trust(
         *(f"generator-limited: {line}" for line in late),
         *not_converged(outcome.knee),
         *(f"Little's law does not hold: {v}" for v in little),
+        *(f"above the measured roof: {line}" for line in above_roof),
     ]
     if bad > BAD_SHARE_MAX:
         reasons.append(f"the machine disturbed {bad:.0%} of the stretches")

@@ -31,7 +31,8 @@ class Op:
     """One op type of a component: what it is counted in and what it must move per unit.
 
     `cost` is in the roof's own unit (bytes, 64-byte loads or floating-point operations) per unit
-    of work, so the physical ceiling in units per second is the measured roof divided by it.
+    of work at the default sizes, so the physical ceiling in units per second is the measured roof
+    divided by it; `Component.cost` has it at other sizes.
     """
 
     name: str
@@ -73,6 +74,10 @@ class Component(BaseModel, ABC):
     @abstractmethod
     def resident_bytes(self, workers: int) -> int:
         """Bytes that it will keep resident, by the formula that fits it to a budget."""
+
+    def cost(self, op: Op) -> float:
+        """What one unit of `op` must move at this component's own sizes, in the roof's unit."""
+        return op.cost
 
     def fitted(self, budget_bytes: int, workers: int) -> tuple[Self, list[str]]:
         """The largest version of itself within the budget, and a line for each size changed."""

@@ -96,6 +96,15 @@ class KnowledgeGraph(Component):
         graph_part = shared + workers * (scratch + 12 * self.lookup_batch)
         return graph_part + self.search.resident_bytes(workers)
 
+    def cost(self, op: Op) -> float:
+        """A search's cost follows from its own vectors, dimensions, batch and lists."""
+        share = {
+            "semantic_search": 1.0,
+            "semantic_search_batch": 1.0 / self.search.batch,
+            "approximate_search": self.search.probes / self.search.lists,
+        }.get(op.name)
+        return op.cost if share is None else self.search.scanned_bytes * share
+
     def fitted(self, budget_bytes: int, workers: int) -> tuple[Self, list[str]]:
         """Fewer nodes where the budget asks for it; 64 at the least."""
         if self.resident_bytes(workers) <= budget_bytes:

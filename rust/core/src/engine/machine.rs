@@ -190,7 +190,7 @@ impl System for Machine {
     }
 
     fn stop(&self) -> u64 {
-        self.pool.control.stop();
+        self.pool.stop();
         for thread in lock(&self.threads).drain(..) {
             // A thread that panicked has been counted where it did; its end is what matters here.
             drop(thread.join());

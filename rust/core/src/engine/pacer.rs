@@ -1,7 +1,7 @@
 //! The pacer: hands over every arrival at its intended start, to whatever executes it.
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use crate::arrivals::{Arrival, FOREVER, Segment, Timetable};
 use crate::clock::{Clock, Signal, Waited};
@@ -27,8 +27,8 @@ pub trait Executor {
 /// Commands to a pacer, its off switch, and how far it has come.
 #[derive(Default)]
 pub struct Control {
-    /// Raised by every command, and by whoever has work for a waiting thread.
-    pub signal: Signal,
+    /// Raised by every command; where workers pace in turns, by whoever has work for them, too.
+    pub signal: Arc<Signal>,
     stopped: AtomicBool,
     commands: Mutex<Vec<(u16, Segment)>>,
     pending: AtomicBool,

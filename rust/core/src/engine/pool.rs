@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 
 use crate::arrivals::{Arrival, FOREVER};
-use crate::clock::{Clock, RealClock};
+use crate::clock::{Clock, RealClock, Signal};
 
 use super::pacer::Control;
 use super::recorder::Recorder;
@@ -25,6 +25,8 @@ pub struct Pool {
     pub stations: Vec<Station>,
     pub clock: Arc<RealClock>,
     pub(super) control: Arc<Control>,
+    /// What parked workers wait for: the pacer's own signal where they take turns as pacers.
+    pub(super) work: Arc<Signal>,
     pub(super) seat: Seat,
     pub(super) parked: AtomicU32,
     /// Workers that are not inside an operation.
@@ -42,10 +44,13 @@ pub struct Pool {
 impl Pool {
     #[must_use]
     pub fn new(stations: Vec<StationSettings>, clock: Arc<RealClock>, seat: Seat) -> Self {
+        let control = Arc::<Control>::default();
+        let work = if seat.shared() { Arc::clone(&control.signal) } else { Arc::default() };
         Self {
             stations: stations.into_iter().map(Station::new).collect(),
             clock,
-            control: Arc::default(),
+            control,
+            work,
             seat,
             parked: AtomicU32::new(0),
             free: AtomicU32::new(0),
@@ -56,10 +61,16 @@ impl Pool {
         }
     }
 
+    /// Ends the pacer and the workers.
+    pub fn stop(&self) {
+        self.control.stop();
+        self.work.raise();
+    }
+
     /// Gives up what is still queued of phases below `phase`.
     pub fn abandon_below(&self, phase: u32) {
         self.abandon_below.fetch_max(phase, Ordering::AcqRel);
-        self.control.signal.raise();
+        self.work.raise();
     }
 
     /// The workload whose overload policy asked for the end of the run.
@@ -141,7 +152,7 @@ impl Pool {
     fn wake_one(&self) {
         fence(Ordering::SeqCst);
         if self.parked.load(Ordering::Relaxed) > 0 || self.seat.taken() {
-            self.control.signal.raise_one();
+            self.work.raise_one();
         }
     }
 

@@ -55,6 +55,11 @@ impl Seat {
         lock(&self.desk).table.hash()
     }
 
+    /// Whether the workers pace in turns.
+    pub(super) fn shared(&self) -> bool {
+        self.shared
+    }
+
     /// Whether a worker waits there.
     pub(super) fn taken(&self) -> bool {
         self.taken.load(Ordering::Relaxed)
@@ -136,7 +141,7 @@ impl Pool {
             && !self.seat.deputy.load(Ordering::Relaxed)
             && self.wants_deputy()
         {
-            self.control.signal.raise_one();
+            self.work.raise_one();
         }
     }
 
@@ -144,7 +149,7 @@ impl Pool {
     fn wake_parked(&self) {
         fence(Ordering::SeqCst);
         if self.parked.load(Ordering::Relaxed) > 0 {
-            self.control.signal.raise_one();
+            self.work.raise_one();
         }
     }
 }

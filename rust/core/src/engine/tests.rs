@@ -158,6 +158,20 @@ fn a_closed_loop_keeps_its_number_in_flight_and_runs_dry() {
 }
 
 #[test]
+fn work_wakes_a_worker_and_not_the_pacer_that_sleeps_as_well() {
+    for pacer_cpu in [None, Some(0)] {
+        let settings = EngineSettings { pacer_cpu, ..settings(2) };
+        let engine = Engine::start(&settings, vec![workload(busy(20_000), 0.0)]).unwrap();
+        // Long enough for everyone to have gone to sleep, the pacer first.
+        std::thread::sleep(milliseconds(30));
+        let (phase, _) = engine.begin_closed(&[1]).unwrap();
+        std::thread::sleep(milliseconds(50));
+        let counters = engine.reading(phase).unwrap()[0][0].counters;
+        assert!(counters.ok > 100, "{counters:?} with the pacer on {pacer_cpu:?}");
+    }
+}
+
+#[test]
 fn a_closed_loop_takes_a_smaller_and_a_larger_number_while_it_runs() {
     let engine = engine(vec![workload(busy(20_000), 0.0)]);
     let (phase, _) = engine.begin_closed(&[16]).unwrap();

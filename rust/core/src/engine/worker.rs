@@ -184,7 +184,7 @@ fn wait(pool: &Pool, deputy: bool) {
         }
         std::hint::spin_loop();
     };
-    let signal = &pool.control.signal;
+    let signal = &pool.work;
     let seen = signal.value();
     pool.parked.fetch_add(1, Ordering::SeqCst);
     fence(Ordering::SeqCst);

@@ -16,6 +16,9 @@ use crate::operations::Pause;
 /// Room for the rounding of a bound in float64: scores are at most 1, so 1e-9 is ample.
 const SLACK: f64 = 1e-9;
 
+/// Lists up to which the best are kept by insertion while their scores go by.
+const FEW: usize = 64;
+
 /// One query on its way through the lists.
 #[derive(Clone)]
 pub struct Slot {
@@ -119,10 +122,13 @@ impl Scan<'_> {
     fn rank(&mut self, query: &Coded, count: usize) -> &[u32] {
         let Scratch { scores, order, .. } = &mut *self.scratch;
         self.index.centroids.rank(self.index.kernels, query, scores);
+        let count = count.min(order.len());
+        if count <= FEW {
+            return few_best(scores, &mut order[..count]);
+        }
         for (list, slot) in order.iter_mut().enumerate() {
             *slot = list as u32;
         }
-        let count = count.min(order.len());
         let key = |list: &u32| (std::cmp::Reverse(scores[*list as usize]), *list);
         if count < order.len() {
             order.select_nth_unstable_by_key(count, key);
@@ -169,6 +175,25 @@ impl Scan<'_> {
     }
 }
 
+/// Fills `best` with the places of the highest `scores`, highest first, of equals the first.
+fn few_best<'a>(scores: &[i32], best: &'a mut [u32]) -> &'a [u32] {
+    let mut found = 0;
+    for (place, score) in scores.iter().enumerate() {
+        let is_full = found == best.len();
+        if is_full && *score <= scores[best[found - 1] as usize] {
+            continue;
+        }
+        found += usize::from(!is_full);
+        let mut slot = found - 1;
+        while slot > 0 && scores[best[slot - 1] as usize] < *score {
+            best[slot] = best[slot - 1];
+            slot -= 1;
+        }
+        best[slot] = place as u32;
+    }
+    best
+}
+
 /// Bounds the lanes of a tile by both halves and scores those that may be among the best.
 fn refine(
     index: &Index,
@@ -191,5 +216,22 @@ fn refine(
         }
         let score = index.score(place, &slot.row, slot.norm, scratch);
         slot.top.offer(Found { id: index.ids[place], score });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_few_best_are_those_of_a_whole_sort() {
+        let scores: Vec<i32> =
+            (0..1000u64).map(|place| (place.wrapping_mul(0x9E37_79B9) >> 7) as i32 % 97).collect();
+        let mut sorted: Vec<u32> = (0..1000).collect();
+        sorted.sort_by_key(|place| (std::cmp::Reverse(scores[*place as usize]), *place));
+        for count in [1, 2, 7, FEW] {
+            let mut best = vec![0; count];
+            assert_eq!(few_best(&scores, &mut best), &sorted[..count]);
+        }
     }
 }
