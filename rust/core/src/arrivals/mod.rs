@@ -25,3 +25,6 @@ pub(crate) mod domain {
     pub const ARRIVALS: u64 = 0x0100_0000;
     pub const MIX: u64 = 0x0200_0000;
 }
+
+#[cfg(test)]
+mod tests;

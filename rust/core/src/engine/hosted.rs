@@ -147,7 +147,7 @@ impl Drain {
         self.record(self.done, finished, 1, completion);
         self.done += 1;
         self.started = finished;
-        self.release(1);
+        self.release(1, finished);
     }
 
     /// Gives what is left of the batch back, all at once; `completion` says how each ended.
@@ -159,7 +159,7 @@ impl Drain {
             self.record(position, finished, count, completion(position));
         }
         self.done = self.batch.len();
-        self.release(count);
+        self.release(count, finished);
     }
 
     /// Writes down one operation; `count` of them shared the time since the batch was started.
@@ -177,8 +177,8 @@ impl Drain {
         series.completed(&moments, completion);
     }
 
-    /// Takes `count` operations out of flight and keeps a closed loop going.
-    fn release(&self, count: u64) {
+    /// Takes `count` operations that ended at `now` out of flight and keeps a closed loop going.
+    fn release(&self, count: u64, now: u64) {
         let station = self.station();
         station.in_flight.fetch_sub(count, Ordering::AcqRel);
         let Some(Ticket { arrival, .. }) = self.batch.last() else { return };
@@ -186,7 +186,7 @@ impl Drain {
         let target = station.closed_target.load(Ordering::Acquire);
         for _ in 0..count {
             if closed && station.in_flight() < target {
-                self.pool.ask_again(arrival, &self.recorder);
+                self.pool.ask_again(arrival, &self.recorder, now);
             }
         }
     }

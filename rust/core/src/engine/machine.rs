@@ -96,7 +96,7 @@ impl Machine {
                 if shared {
                     sharpen_this_thread();
                 }
-                Worker::new(pool, recorder).work();
+                Worker::new(&pool, &recorder).work();
             };
             let builder = std::thread::Builder::new().name(format!("sb-worker-{index}"));
             threads.push(builder.spawn(body).map_err(failed)?);

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use crate::arrivals::{Arrival, FOREVER, Segment, Timetable};
 use crate::clock::{Clock, Signal, Waited};
 
-/// What takes arrivals: the shared pool, the pacer's own thread, a ring, a simulated system.
+/// What takes arrivals: the shared pool, the pacer's own thread, a simulated system.
 pub trait Executor {
     /// Takes an arrival; `handed` is the moment of the hand-over, `late_ns` how long after the
     /// intended start (or after the executor was free for it) that was.

@@ -20,6 +20,14 @@ use super::station::{Overload, Station, StationSettings, Ticket};
 /// Op ordinals of closed loops live in lanes from here on, apart from those of schedules.
 const CLOSED_LANE: u64 = 0x8000 << 48;
 
+/// The maximum of both, kept in `cell`; most often it is there already, and nothing is written.
+#[inline]
+fn raise_to(cell: &AtomicU64, value: u64) {
+    if cell.load(Ordering::Relaxed) < value {
+        cell.fetch_max(value, Ordering::Relaxed);
+    }
+}
+
 /// What workers, pacer and control share.
 pub struct Pool {
     pub stations: Vec<Station>,
@@ -94,7 +102,7 @@ impl Pool {
         station.closed_phase.store(phase + 1, Ordering::Release);
         let template = Arrival { due: 0, key: 0, phase, epoch, workload, op: 0 };
         for _ in station.in_flight()..target {
-            self.ask_again(&template, writer);
+            self.ask_again(&template, writer, self.clock.now());
         }
     }
 
@@ -103,11 +111,11 @@ impl Pool {
         self.stations[usize::from(workload)].closed_phase.store(0, Ordering::Release);
     }
 
-    /// Admits the next operation of a closed loop after `previous`.
-    pub(super) fn ask_again(&self, previous: &Arrival, writer: &Recorder) {
+    /// Admits the next operation of a closed loop after `previous`, which ended at `due`.
+    pub(super) fn ask_again(&self, previous: &Arrival, writer: &Recorder, due: u64) {
         let station = &self.stations[usize::from(previous.workload)];
         let key = CLOSED_LANE | station.closed_ordinal.fetch_add(1, Ordering::Relaxed);
-        let arrival = Arrival { due: self.clock.now(), key, op: station.mix.op(key), ..*previous };
+        let arrival = Arrival { due, key, op: station.mix.op(key), ..*previous };
         writer.series(arrival.phase, arrival.workload, arrival.op).asked(arrival.due);
         if self.admit(&arrival) {
             if station.hosted {
@@ -132,8 +140,7 @@ impl Pool {
         };
         if in_flight == 1 {
             // A workload that was idle starts level with the others: idling earns no credit.
-            let level = self.virtual_ns.load(Ordering::Relaxed);
-            station.virtual_ns.fetch_max(level, Ordering::Relaxed);
+            raise_to(&station.virtual_ns, self.virtual_ns.load(Ordering::Relaxed));
         }
         let ticket = Ticket { arrival: *arrival, unqueued };
         if in_flight > station.in_flight_bound || station.queue.push(ticket).is_err() {
@@ -143,8 +150,8 @@ impl Pool {
             }
             return false;
         }
-        station.queue_max.fetch_max(waiting as u64 + 1, Ordering::Relaxed);
-        station.in_flight_max.fetch_max(in_flight, Ordering::Relaxed);
+        raise_to(&station.queue_max, waiting as u64 + 1);
+        raise_to(&station.in_flight_max, in_flight);
         true
     }
 
@@ -199,7 +206,7 @@ impl Pool {
         let ticket = station.queue.pop()?;
         let estimate = station.estimate_ns.load(Ordering::Relaxed);
         let tag = station.virtual_ns.fetch_add(estimate, Ordering::Relaxed);
-        self.virtual_ns.fetch_max(tag, Ordering::Relaxed);
+        raise_to(&self.virtual_ns, tag);
         Some((ticket, tag, estimate))
     }
 

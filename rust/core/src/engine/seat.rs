@@ -21,6 +21,7 @@ use super::recorder::Recorder;
 const SHORT_NS: u64 = 2_000;
 /// What waking may take: a deputy is awake this long before an arrival is due.
 pub(super) const WAKING_NS: u64 = 100_000;
+
 /// What only the one in the seat touches: the schedule, and where hand-overs are written down.
 struct Desk {
     table: Timetable,
@@ -116,16 +117,18 @@ impl Pool {
         self.call_deputy();
     }
 
-    /// Hands over what has come due by `now`, from inside an operation.
+    /// Hands over what has come due by `now`, from inside an operation; whether that took time.
     #[inline]
-    pub(super) fn catch_up(&self, now: u64) {
-        if self.seat.shared && self.control.horizon() <= now {
-            if let Some(mut desk) = self.seat.try_sit() {
-                self.serve_from(&mut desk, Stay::Never);
-                drop(desk);
-                self.call_deputy();
-            }
+    pub(super) fn catch_up(&self, now: u64) -> bool {
+        if !self.seat.shared || self.control.horizon() > now {
+            return false;
         }
+        if let Some(mut desk) = self.seat.try_sit() {
+            self.serve_from(&mut desk, Stay::Never);
+            drop(desk);
+            self.call_deputy();
+        }
+        true
     }
 
     fn serve_from(&self, desk: &mut Desk, stay: Stay) {

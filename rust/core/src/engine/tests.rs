@@ -260,17 +260,37 @@ fn short_operations_slip_in_at_the_pause_points_of_long_ones() {
 }
 
 #[test]
-fn beyond_its_bound_a_workload_rejects_and_counts() {
-    let mut bounded = workload(busy(5_000_000), 2000.0);
-    (bounded.max_in_flight, bounded.overload) = (4, Overload::Drop);
-    let engine = engine(vec![bounded]);
+fn beyond_its_bound_a_workload_rejects_and_counts_by_every_policy() {
+    for overload in [Overload::Drop, Overload::Queue, Overload::Abort] {
+        for pacer_cpu in [None, Some(0)] {
+            let mut bounded = workload(busy(5_000_000), 2000.0);
+            (bounded.max_in_flight, bounded.queue, bounded.overload) = (4, 8, overload);
+            let settings = EngineSettings { pacer_cpu, ..settings(2) };
+            let engine = Engine::start(&settings, vec![bounded]).unwrap();
+            let (phase, _) = engine.begin_open(&[(0, 1.0)]).unwrap();
+            std::thread::sleep(milliseconds(150));
+            engine.cease();
+            assert!(engine.settle(1_000_000_000));
+            let counters = engine.reading(phase).unwrap()[0][0].counters;
+            assert!(conserved(&counters) && counters.rejected > 100, "{overload:?} {counters:?}");
+            let bound = if overload == Overload::Queue { 12 } else { 4 };
+            assert_eq!(engine.maxima()[0].1, bound, "{overload:?}");
+            assert_eq!(engine.system().aborted(), (overload == Overload::Abort).then_some(0));
+        }
+    }
+}
+
+#[test]
+fn a_stop_in_the_middle_ends_at_once_and_loses_no_count() {
+    let engine = engine(vec![workload(busy(2_000_000), 5000.0)]);
     let (phase, _) = engine.begin_open(&[(0, 1.0)]).unwrap();
-    std::thread::sleep(milliseconds(200));
-    engine.cease();
-    engine.settle(1_000_000_000);
+    std::thread::sleep(milliseconds(100));
+    let began = Instant::now();
+    engine.system().stop();
+    assert!(began.elapsed() < milliseconds(100), "{:?}", began.elapsed());
     let counters = engine.reading(phase).unwrap()[0][0].counters;
-    assert!(conserved(&counters) && counters.rejected > 100, "{counters:?}");
-    assert!(engine.maxima()[0].1 <= 5);
+    let ended = counters.ok + counters.errors + counters.rejected + counters.abandoned;
+    assert_eq!(counters.scheduled, ended + engine.in_flight(), "{counters:?}");
 }
 
 #[test]

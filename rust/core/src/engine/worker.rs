@@ -1,7 +1,6 @@
 //! A worker of the pool: picks, runs, records and checks operations, and parks when there are none.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
 
 use crate::clock::Clock;
@@ -18,28 +17,30 @@ const SPIN_NS: u64 = 5_000;
 const PARK_NS: u64 = 100_000_000;
 
 /// One thread of the pool.
-pub struct Worker {
-    pool: Arc<Pool>,
-    recorder: Arc<Recorder>,
+pub struct Worker<'p> {
+    pool: &'p Pool,
+    recorder: &'p Recorder,
     /// This worker's copy of each component; absent while it runs.
     operations: Vec<Option<Box<dyn Operation>>>,
     /// Time that operations slipped in at pause points have taken from the current one.
     slipped_ns: u64,
 }
 
-struct Slip<'a> {
-    worker: &'a mut Worker,
+struct Slip<'a, 'p> {
+    worker: &'a mut Worker<'p>,
     /// Start tag and start of the operation that pauses.
     tag: u64,
     started: u64,
 }
 
-impl Pause for Slip<'_> {
+impl Pause for Slip<'_, '_> {
     fn point(&mut self) {
-        let pool = Arc::clone(&self.worker.pool);
+        let pool = self.worker.pool;
+        let mut now = pool.clock.now();
         loop {
-            let now = pool.clock.now();
-            pool.catch_up(now);
+            if pool.catch_up(now) {
+                now = pool.clock.now();
+            }
             let own = now - self.started - self.worker.slipped_ns;
             let operations = &self.worker.operations;
             let next = pool.least_served(|index, tag| {
@@ -47,7 +48,7 @@ impl Pause for Slip<'_> {
             });
             match next.and_then(|index| Some((index, pool.take(index)?))) {
                 Some((index, (ticket, tag, estimate))) => {
-                    self.worker.serve_ticket(index, ticket, tag, estimate);
+                    now = self.worker.serve_ticket(index, &ticket, (tag, estimate), now);
                 }
                 None => return,
             }
@@ -55,9 +56,9 @@ impl Pause for Slip<'_> {
     }
 }
 
-impl Worker {
+impl<'p> Worker<'p> {
     #[must_use]
-    pub fn new(pool: Arc<Pool>, recorder: Arc<Recorder>) -> Self {
+    pub fn new(pool: &'p Pool, recorder: &'p Recorder) -> Self {
         let stations = pool.stations.iter();
         let operations = stations
             .map(|station| (!station.hosted).then(|| station.component.operation()))
@@ -67,27 +68,44 @@ impl Worker {
 
     /// Serves until the pool is stopped.
     pub fn work(&mut self) {
-        let pool = Arc::clone(&self.pool);
+        let pool = self.pool;
         pool.freed(pool.clock.now());
+        // End of the last operation, as long as one follows the other: then no time is read twice
+        // and the worker is not free in between.
+        let mut ended = None;
         while !pool.control.stopped() {
             let next = pool.least_served(|_, _| true);
             match next.and_then(|index| Some((index, pool.take(index)?))) {
                 Some((index, (ticket, tag, estimate))) => {
-                    pool.engaged();
+                    let now = ended.unwrap_or_else(|| {
+                        pool.engaged();
+                        pool.clock.now()
+                    });
                     self.slipped_ns = 0;
-                    let ended = self.serve_ticket(index, ticket, tag, estimate);
-                    pool.freed(ended);
+                    ended = Some(self.serve_ticket(index, &ticket, (tag, estimate), now));
                 }
-                None => idle(&pool),
+                None => {
+                    if let Some(now) = ended.take() {
+                        pool.freed(now);
+                    }
+                    idle(pool);
+                }
             }
         }
     }
 
-    /// Serves one operation to its end; returns the moment of that.
-    fn serve_ticket(&mut self, index: usize, ticket: Ticket, tag: u64, estimate: u64) -> u64 {
-        let pool = Arc::clone(&self.pool);
+    /// Serves one operation from `began`, which is now, to its end; returns the moment of that.
+    /// `charge` is its start tag and the worker time charged in advance.
+    fn serve_ticket(
+        &mut self,
+        index: usize,
+        ticket: &Ticket,
+        charge: (u64, u64),
+        began: u64,
+    ) -> u64 {
+        let pool = self.pool;
         let arrival = ticket.arrival;
-        let began = pool.clock.now();
+        let (tag, estimate) = charge;
         if arrival.phase < pool.abandon_below.load(Ordering::Acquire) {
             self.recorder
                 .series(arrival.phase, arrival.workload, arrival.op)
@@ -97,24 +115,26 @@ impl Worker {
             return began;
         }
         let outer_slipped = std::mem::take(&mut self.slipped_ns);
-        let own_ns = self.run_ticket(index, &ticket, tag, began);
-        let ended = pool.clock.now();
-        self.slipped_ns = outer_slipped + (ended - began);
-        // What came due while this operation was in flight is admitted beside it.
-        pool.catch_up(ended);
+        let (own_ns, mut ended) = self.run_ticket(index, ticket, tag, began);
         pool.settle_charge(index, estimate, own_ns);
+        // What came due while this operation was in flight is admitted beside it.
+        if pool.catch_up(ended) {
+            ended = pool.clock.now();
+        }
+        self.slipped_ns = outer_slipped + (ended - began);
         let station = &pool.stations[index];
         let closed = station.closed_phase.load(Ordering::Acquire) == arrival.phase + 1;
         let others = station.in_flight.fetch_sub(1, Ordering::AcqRel) - 1;
         if closed && others < station.closed_target.load(Ordering::Acquire) {
-            pool.ask_again(&arrival, &self.recorder);
+            pool.ask_again(&arrival, self.recorder, ended);
         }
         ended
     }
 
-    /// Runs, records and checks one operation; returns the worker time it took by itself.
-    fn run_ticket(&mut self, index: usize, ticket: &Ticket, tag: u64, started: u64) -> u64 {
-        let pool = Arc::clone(&self.pool);
+    /// Runs, records and checks one operation; returns the worker time it took by itself, and
+    /// the moment at which it was done with.
+    fn run_ticket(&mut self, index: usize, ticket: &Ticket, tag: u64, started: u64) -> (u64, u64) {
+        let pool = self.pool;
         let arrival = ticket.arrival;
         let request = Request { op: arrival.op, key: arrival.key };
         let Some(mut operation) = self.operations[index].take() else {
@@ -140,11 +160,13 @@ impl Worker {
             slipped_ns: self.slipped_ns,
             unqueued: ticket.unqueued,
         };
+        let mut ended = finished;
         if let Ok(completion) = run {
             series.completed(&moments, completion);
             if completion.status == Status::Ok {
                 let verdict = operation.verify();
-                series.checked(verdict, pool.clock.now() - finished);
+                ended = pool.clock.now();
+                series.checked(verdict, ended - finished);
             }
         } else {
             // A panic is counted as an error; the copy it left behind is not used again.
@@ -152,7 +174,7 @@ impl Worker {
             operation = pool.stations[index].component.operation();
         }
         self.operations[index] = Some(operation);
-        (pool.clock.now() - started).saturating_sub(self.slipped_ns)
+        ((ended - started).saturating_sub(self.slipped_ns), ended)
     }
 }
 

@@ -75,6 +75,51 @@ fn a_closed_loop_of_n_on_one_server_responds_in_n_service_times() {
     assert!(reading.response.percentile(50.0).abs_diff(8_000_000) < 10_000);
 }
 
+#[test]
+fn ten_thousand_random_changes_lose_and_double_nothing_and_replay() {
+    let source = || Workload { process: Process::Poisson, weights: vec![1.0] };
+    let service = Service::Constant { ns: 20_000.0 };
+    let workloads = vec![
+        workload(Process::Poisson, 2000.0, service),
+        workload(Process::Poisson, 500.0, service),
+    ];
+    let engine = simulated(11, 4, workloads).engine();
+    let mut draws = crate::random::Stream::new(crate::random::stream_key(11, 77), 0);
+    let (phase, _) = engine.begin_open(&[(0, 1.0)]).unwrap();
+    for _ in 0..10_000 {
+        engine.system().wait((draws.next_unit() * 2e6) as u64);
+        let factor = draws.next_unit();
+        engine.change(if factor < 0.1 { 0.0 } else { 4.0 * factor });
+    }
+    engine.cease();
+    assert!(engine.settle(SECOND));
+    let scheduled: Vec<u64> = engine
+        .reading(phase)
+        .unwrap()
+        .iter()
+        .map(|ops| {
+            let one = ops[0].counters;
+            assert_eq!(one.scheduled, one.ok + one.errors + one.rejected + one.abandoned);
+            one.scheduled
+        })
+        .collect();
+
+    let log = engine.control_log();
+    assert_eq!(log.len(), 2 * 10_002);
+    let mut replayed = Timetable::new(11, &[source(), source()]);
+    log.iter().for_each(|(workload, segment)| replayed.append(*workload, *segment));
+    let mut ordinals = std::collections::BTreeMap::<(u16, u64), u64>::new();
+    let mut counts = [0, 0];
+    while let Some(arrival) = replayed.take() {
+        let next = ordinals.entry((arrival.workload, arrival.key >> 48)).or_default();
+        assert_eq!(arrival.key & ((1 << 48) - 1), *next, "a lane's operations come one by one");
+        *next += 1;
+        counts[usize::from(arrival.workload)] += 1;
+    }
+    assert_eq!(scheduled, counts);
+    assert_eq!(replayed.hash(), engine.system().stop());
+}
+
 /// 10 000 operations a second for 10 s on one server that stands still from 5 s to 6 s.
 fn one_freeze<C: Clock>(clock: &C, mut work: impl FnMut()) -> Reading {
     let recorder = Recorder::new(&[1]);

@@ -1,0 +1,104 @@
+//! Under load nothing is allocated: not by pacing, nor by running, recording or checking.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use swarmbench_core::arrivals::Process;
+use swarmbench_core::clock::Pacing;
+use swarmbench_core::engine::{Engine, EngineSettings, Overload, WorkloadSettings};
+use swarmbench_core::operations::{Build, build};
+
+static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
+
+struct Counting;
+
+// SAFETY: every call goes to the system's allocator as it came.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: the caller's promises are the system's.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: as above.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: as above.
+        unsafe { System.realloc(pointer, layout, size) }
+    }
+}
+
+#[global_allocator]
+static COUNTING: Counting = Counting;
+
+fn engine(name: &str, parameters: &str, weights: Vec<f64>, pacer_cpu: Option<usize>) -> Engine {
+    let component =
+        build(name, parameters, &Build { seed: 1, threads: 1, progress: &|_, _| true }).unwrap();
+    let settings = EngineSettings {
+        seed: 1,
+        workers: 2,
+        worker_cpus: Vec::new(),
+        pacer_cpu,
+        pacing: Pacing::Hybrid,
+    };
+    let workload = WorkloadSettings {
+        component,
+        process: Process::Poisson,
+        weights,
+        rate: 5000.0,
+        max_in_flight: 64,
+        queue: 256,
+        overload: Overload::Queue,
+        planted_delay: 0.0,
+        hosted: false,
+    };
+    Engine::start(&settings, vec![workload]).unwrap()
+}
+
+/// Allocations of the whole process while operations run, after they have run for a while.
+fn allocations_under_load(engine: &Engine, closed: bool) -> u64 {
+    if closed {
+        engine.begin_closed(&[16]).unwrap();
+    } else {
+        engine.begin_open(&[(0, 1.0)]).unwrap();
+    }
+    std::thread::sleep(Duration::from_millis(100));
+    let before = ALLOCATIONS.load(Ordering::Relaxed);
+    std::thread::sleep(Duration::from_millis(200));
+    let after = ALLOCATIONS.load(Ordering::Relaxed);
+    engine.cease();
+    assert!(engine.settle(1_000_000_000));
+    after - before
+}
+
+#[test]
+fn nothing_is_allocated_under_load() {
+    // Its oracle, which recomputes one operation in so many, is left out: it may allocate.
+    let consensus = r#"{
+        "batch": 100, "agents": 16, "proposals": 4, "values": 4, "groups": 100, "mix": "uniform",
+        "agreement": 0.9, "byzantine_share": 0.0, "duplicate_share": 0.02, "stored_votes": 1000,
+        "oracle_every": 65536
+    }"#;
+    for pacer_cpu in [None, Some(0)] {
+        for (name, parameters, weights) in
+            [("null", "{}", vec![1.0]), ("consensus", consensus, vec![1.0, 1.0, 1.0, 1.0])]
+        {
+            let engine = engine(name, parameters, weights, pacer_cpu);
+            for closed in [false, true] {
+                let found = allocations_under_load(&engine, closed);
+                assert_eq!(found, 0, "{name}, closed: {closed}, pacer on {pacer_cpu:?}");
+            }
+        }
+    }
+    // The count itself works.
+    let before = ALLOCATIONS.load(Ordering::Relaxed);
+    drop(vec![1u8; 100]);
+    assert!(ALLOCATIONS.load(Ordering::Relaxed) > before);
+}
