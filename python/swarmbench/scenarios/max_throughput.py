@@ -15,6 +15,8 @@ from swarmbench.scenarios.slo import Slo, traces_over
 
 #: How far above the knee the machine is pushed before its recovery is watched.
 OVERLOAD = 1.5
+#: How much a machine's own speed drifts between a baseline and the recovery, minutes later.
+DRIFT = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +93,10 @@ def constant(multiplier: float) -> OpenLoop:
 
 
 def _calm_ns(limit: Limit) -> int | None:
-    """The upper end of the baseline's interval: what a recovered component stays within."""
-    return None if limit.baseline is None else limit.baseline.high_ns
+    """What a recovered component stays within: the baseline's interval, `DRIFT` wide at least."""
+    if limit.baseline is None:
+        return None
+    return max(limit.baseline.high_ns, round((1.0 + DRIFT) * limit.baseline.value_ns))
 
 
 def _event(probe: Probe) -> dict[str, object]:
