@@ -320,26 +320,29 @@ fn operations_belong_to_the_phase_of_their_intended_start() {
 }
 
 #[test]
-fn the_control_log_replays_to_the_schedule_that_was_issued() {
+fn the_control_log_replays_to_the_schedule_that_was_issued_whatever_the_threads() {
     let workloads = || vec![workload(null(), 3000.0), workload(null(), 1000.0)];
-    let engine = engine(workloads());
-    engine.begin_open(&[(0, 0.5), (50_000_000, 2.0)]).unwrap();
-    for step in 1..20 {
-        std::thread::sleep(milliseconds(5));
-        engine.change(f64::from(step % 4) * 0.7);
+    for (workers, pacer_cpu) in [(1, None), (2, None), (4, None), (2, Some(0))] {
+        let settings = EngineSettings { pacer_cpu, ..settings(workers) };
+        let engine = Engine::start(&settings, workloads()).unwrap();
+        engine.begin_open(&[(0, 0.5), (50_000_000, 2.0)]).unwrap();
+        for step in 1..20 {
+            std::thread::sleep(milliseconds(5));
+            engine.change(f64::from(step % 4) * 0.7);
+        }
+        engine.cease();
+        engine.settle(1_000_000_000);
+        let log = engine.control_log();
+        let issued = engine.system().stop();
+        let sources: Vec<Workload> = workloads()
+            .into_iter()
+            .map(|one| Workload { process: one.process, weights: one.weights })
+            .collect();
+        let mut table = Timetable::new(7, &sources);
+        log.iter().for_each(|(workload, segment)| table.append(*workload, *segment));
+        while table.take().is_some() {}
+        assert_eq!(table.hash(), issued, "{workers} workers, pacer on {pacer_cpu:?}");
     }
-    engine.cease();
-    engine.settle(1_000_000_000);
-    let log = engine.control_log();
-    let issued = engine.system().stop();
-    let sources: Vec<Workload> = workloads()
-        .into_iter()
-        .map(|one| Workload { process: one.process, weights: one.weights })
-        .collect();
-    let mut table = Timetable::new(7, &sources);
-    log.iter().for_each(|(workload, segment)| table.append(*workload, *segment));
-    while table.take().is_some() {}
-    assert_eq!(table.hash(), issued);
 }
 
 #[test]
