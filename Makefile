@@ -64,8 +64,9 @@ lint: $(VENV)/.built $(VENV)/.dev ## formats, lints, types, stubs
 ci: lint test-rust $(VENV)/.built $(VENV)/.dev ## what every change must pass: lint and all tests, built wheel included
 	$(BIN)/python -m pytest -m "not soak and not gpu"
 
-soak: $(VENV)/.built $(VENV)/.dev ## the full counts (hours); results go to docs/soak/
+soak: $(VENV)/.built $(VENV)/.dev ## the full counts (half an hour); results go to docs/soak/
 	mkdir -p docs/soak
+	cargo $(CARGO_TEST) --no-run
 	PROPTEST_CASES=$(SOAK_CASES) cargo $(CARGO_TEST) >docs/soak/rust.txt 2>&1
 	$(BIN)/python -m pytest --no-header -m "soak" >docs/soak/python.txt
 
