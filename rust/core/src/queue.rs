@@ -65,10 +65,12 @@ impl<T: Copy> Queue<T> {
                 tail = self.tail.0.load(Ordering::Relaxed);
                 continue;
             }
+            // Sequentially consistent, as the reading in `len` is: whoever queues and then finds
+            // nobody asleep has been seen by whoever goes to sleep after finding nothing queued.
             match self.tail.0.compare_exchange_weak(
                 tail,
                 tail.wrapping_add(1),
-                Ordering::Relaxed,
+                Ordering::SeqCst,
                 Ordering::Relaxed,
             ) {
                 Ok(_) => {
@@ -119,7 +121,7 @@ impl<T: Copy> Queue<T> {
     #[must_use]
     pub fn len(&self) -> usize {
         let head = self.head.0.load(Ordering::Relaxed);
-        self.tail.0.load(Ordering::Relaxed).wrapping_sub(head).min(self.mask + 1)
+        self.tail.0.load(Ordering::SeqCst).wrapping_sub(head).min(self.mask + 1)
     }
 
     #[must_use]

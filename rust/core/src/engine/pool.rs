@@ -7,7 +7,7 @@
 //! by a neighbour costs that core and no more.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use crate::arrivals::{Arrival, FOREVER};
 use crate::clock::{Clock, RealClock, Signal};
@@ -114,10 +114,34 @@ impl Pool {
     /// Admits the next operation of a closed loop after `previous`, which ended at `due`.
     pub(super) fn ask_again(&self, previous: &Arrival, writer: &Recorder, due: u64) {
         let station = &self.stations[usize::from(previous.workload)];
+        let in_flight = station.in_flight.fetch_add(1, Ordering::AcqRel) + 1;
+        self.ask(previous, writer, due, in_flight);
+    }
+
+    /// Ends `previous` at `now`: its place in flight goes to the next one where its loop is closed
+    /// and does not shrink.
+    pub(super) fn succeed(&self, previous: &Arrival, writer: &Recorder, now: u64) {
+        let station = &self.stations[usize::from(previous.workload)];
+        if station.closed_phase.load(Ordering::Acquire) != previous.phase + 1 {
+            station.in_flight.fetch_sub(1, Ordering::AcqRel);
+            return;
+        }
+        let target = station.closed_target.load(Ordering::Acquire);
+        let in_flight = station.in_flight.load(Ordering::Acquire);
+        if in_flight <= target {
+            self.ask(previous, writer, now, in_flight);
+        } else if station.in_flight.fetch_sub(1, Ordering::AcqRel) <= target {
+            self.ask_again(previous, writer, now);
+        }
+    }
+
+    /// Queues the next operation of a closed loop, which is counted in flight already.
+    fn ask(&self, previous: &Arrival, writer: &Recorder, due: u64, in_flight: u64) {
+        let station = &self.stations[usize::from(previous.workload)];
         let key = CLOSED_LANE | station.closed_ordinal.fetch_add(1, Ordering::Relaxed);
         let arrival = Arrival { due, key, op: station.mix.op(key), ..*previous };
         writer.series(arrival.phase, arrival.workload, arrival.op).asked(arrival.due);
-        if self.admit(&arrival) {
+        if self.enqueue(&arrival, in_flight) {
             if station.hosted {
                 station.announce();
             } else {
@@ -132,6 +156,13 @@ impl Pool {
     pub(super) fn admit(&self, arrival: &Arrival) -> bool {
         let station = &self.stations[usize::from(arrival.workload)];
         let in_flight = station.in_flight.fetch_add(1, Ordering::AcqRel) + 1;
+        self.enqueue(arrival, in_flight)
+    }
+
+    /// Queues an arrival that is counted in flight already; false, and no longer counted, where
+    /// there is no room.
+    fn enqueue(&self, arrival: &Arrival, in_flight: u64) -> bool {
+        let station = &self.stations[usize::from(arrival.workload)];
         let waiting = station.queue.len();
         let unqueued = if station.hosted {
             in_flight == 1
@@ -157,8 +188,10 @@ impl Pool {
 
     /// Wakes a waiting thread, if there is one, after work was queued by another than the pacer.
     fn wake_one(&self) {
-        fence(Ordering::SeqCst);
-        if self.parked.load(Ordering::Relaxed) > 0 || self.seat.taken() {
+        // A thread that goes to sleep counts itself and then looks at the queue; this one has
+        // queued and now looks at the count. All of it is sequentially consistent, so one sees
+        // the other.
+        if self.parked.load(Ordering::SeqCst) > 0 || self.seat.taken() {
             self.work.raise_one();
         }
     }
@@ -206,7 +239,8 @@ impl Pool {
         let ticket = station.queue.pop()?;
         let estimate = station.estimate_ns.load(Ordering::Relaxed);
         let tag = station.virtual_ns.fetch_add(estimate, Ordering::Relaxed);
-        raise_to(&self.virtual_ns, tag);
+        // Several workers may pick at once; which of their tags stays is of no consequence.
+        self.virtual_ns.store(tag.max(self.virtual_ns.load(Ordering::Relaxed)), Ordering::Relaxed);
         Some((ticket, tag, estimate))
     }
 

@@ -63,7 +63,7 @@ impl Seat {
 
     /// Whether a worker waits there.
     pub(super) fn taken(&self) -> bool {
-        self.taken.load(Ordering::Relaxed)
+        self.taken.load(Ordering::SeqCst)
     }
 
     fn try_sit(&self) -> Option<MutexGuard<'_, Desk>> {
@@ -109,10 +109,10 @@ impl Pool {
     /// Takes the seat if it is vacant, and paces until there is an operation to run.
     pub(super) fn lead(&self) {
         let Some(mut desk) = self.seat.try_sit() else { return };
-        self.seat.taken.store(true, Ordering::Relaxed);
+        self.seat.taken.store(true, Ordering::SeqCst);
         self.call_deputy();
         self.serve_from(&mut desk, Stay::UntilWork);
-        self.seat.taken.store(false, Ordering::Relaxed);
+        self.seat.taken.store(false, Ordering::SeqCst);
         drop(desk);
         self.call_deputy();
     }
@@ -150,8 +150,8 @@ impl Pool {
 
     /// Wakes a parked worker, if there is one, after the pacer queued work.
     fn wake_parked(&self) {
-        fence(Ordering::SeqCst);
-        if self.parked.load(Ordering::Relaxed) > 0 {
+        // As `wake_one`.
+        if self.parked.load(Ordering::SeqCst) > 0 {
             self.work.raise_one();
         }
     }

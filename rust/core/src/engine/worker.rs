@@ -122,12 +122,7 @@ impl<'p> Worker<'p> {
             ended = pool.clock.now();
         }
         self.slipped_ns = outer_slipped + (ended - began);
-        let station = &pool.stations[index];
-        let closed = station.closed_phase.load(Ordering::Acquire) == arrival.phase + 1;
-        let others = station.in_flight.fetch_sub(1, Ordering::AcqRel) - 1;
-        if closed && others < station.closed_target.load(Ordering::Acquire) {
-            pool.ask_again(&arrival, self.recorder, ended);
-        }
+        pool.succeed(&arrival, self.recorder, ended);
         ended
     }
 
