@@ -113,12 +113,16 @@ def test_the_log_gives_hdrhistogram_the_percentiles_of_the_result(ended: Run) ->
 def test_the_harness_by_itself_is_small(ended: Run) -> None:
     if "null" not in result_of(ended)["components"]:
         pytest.skip("its components are not small")
+    manifest = ended.record.manifest
+    assert manifest is not None
     sampled = [row["process_resident_bytes"] for row in ended.record.system]
     sizes = [size for size in sampled if isinstance(size, float)]
 
-    # In every phase; before them it calibrates, with a working set of four last-level caches.
     assert len(sizes) >= 4
     assert max(sizes) < HARNESS_BYTES_MAX
+    # Nothing of it has a roof of memory, so calibration held no working set before.
+    assert manifest["calibration"]["memory_bytes"] == 0
+    assert "copy_bytes_s" in manifest["calibration"]["absent"]
 
 
 @pytest.fixture

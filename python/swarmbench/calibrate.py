@@ -9,10 +9,20 @@ from pathlib import Path
 from swarmbench import _native, machine
 from swarmbench.ceilings import MEANINGS, Calibration, Ceiling
 
-__all__ = ["MEANINGS", "SECONDS_DEFAULT", "SECONDS_QUICK", "Calibration", "Ceiling", "measure"]
+__all__ = [
+    "MEANINGS",
+    "MEMORY_ROOFS",
+    "SECONDS_DEFAULT",
+    "SECONDS_QUICK",
+    "Calibration",
+    "Ceiling",
+    "measure",
+]
 
 SECONDS_DEFAULT = 8.0
 SECONDS_QUICK = 4.0
+#: Roofs whose probes hold a working set of four last-level caches.
+MEMORY_ROOFS = frozenset({"copy_bytes_s", "read_bytes_s", "write_bytes_s", "random_64b_s"})
 #: The probes may hold this share of the memory that is free.
 MEMORY_SHARE_MAX = 0.25
 #: The scratch file; it is written up to seven times, and removed whatever happens.
@@ -26,12 +36,14 @@ def measure(
     *,
     seconds: float = SECONDS_DEFAULT,
     cpus: Sequence[int] | None = None,
+    with_memory: bool = True,
     progress: Callable[[str, float], None] | None = None,
 ) -> Calibration:
     """Measures every ceiling with `threads` threads on `cpus` (default: all allowed cores).
 
     Takes about `seconds` (1 to 10), holds at most a quarter of the free memory and frees it, and
-    writes and removes one scratch file in `directory`. `progress` is called with (stage, fraction
+    writes and removes one scratch file in `directory`. Without `with_memory` the ceilings of memory
+    are absent and nothing large is held. `progress` is called with (stage, fraction
     done); an exception that it raises, and Ctrl-C, end the measurement. Raises `OSError` where
     the memory is refused.
     """
@@ -42,7 +54,9 @@ def measure(
         cpus=list(chosen),
         directory=directory,
         seconds=min(max(seconds, 1.0), 10.0),
-        memory_max_bytes=int(MEMORY_SHARE_MAX * machine.memory_available_bytes()),
+        memory_max_bytes=int(MEMORY_SHARE_MAX * machine.memory_available_bytes())
+        if with_memory
+        else 0,
         disk_file_bytes=DISK_FILE_QUICK_BYTES if quick else DISK_FILE_BYTES,
         progress=progress,
     )

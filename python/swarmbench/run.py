@@ -178,12 +178,17 @@ class _Run:
         return result
 
     def _calibrated(self) -> Calibration:
-        """The machine's ceilings, before anything else takes a share of them."""
+        """The ceilings that results refer to, before anything else takes a share of them."""
         found = calibrate.measure(
             self._plan.threads,
             self._directory.path,
             seconds=calibrate.SECONDS_QUICK,
             cpus=self._plan.cpus,
+            with_memory=any(
+                op.roof in calibrate.MEMORY_ROOFS and op.cost > 0
+                for each in self._plan.workloads
+                for op in each.component.ops
+            ),
             progress=lambda stage, share: self._step(f"calibrating: {stage}", share),
         )
         self._manifest["calibration"] = found.to_json()

@@ -32,7 +32,7 @@ pub struct Plan {
     pub directory: PathBuf,
     /// About how long it all takes, between 1 and 60.
     pub seconds: f64,
-    /// Memory that the probes may hold at once.
+    /// Memory that the probes may hold at once; with 0 those of memory are left out.
     pub memory_max_bytes: usize,
     /// Size of the scratch file; at most seven times as much is written.
     pub disk_file_bytes: u64,
@@ -60,6 +60,18 @@ const DISK_REPEATS: usize = 3;
 /// A working set this many times the last-level caches cannot be served by them.
 const CACHE_MULTIPLE: usize = 4;
 const WORKING_SET_MIN_BYTES: usize = 64 << 20;
+/// The ceilings whose probes hold a working set.
+const MEMORY_CEILINGS: [&str; 9] = [
+    "copy_bytes_s",
+    "copy_one_thread_bytes_s",
+    "read_bytes_s",
+    "read_one_thread_bytes_s",
+    "write_bytes_s",
+    "write_one_thread_bytes_s",
+    "random_64b_s",
+    "random_64b_one_thread_s",
+    "page_touch_bytes_s",
+];
 
 /// Measures every ceiling of `plan`; takes about `plan.seconds` and frees all memory it held.
 ///
@@ -67,7 +79,12 @@ const WORKING_SET_MIN_BYTES: usize = 64 << 20;
 /// Cancelled by `progress`, or the memory for the working set is refused.
 pub fn measure(plan: &Plan, progress: Progress<'_>) -> Result<Calibration, CalibrateError> {
     let mut bench = Bench::new(plan, progress);
-    bench.memory()?;
+    if plan.memory_max_bytes > 0 {
+        bench.memory()?;
+    } else {
+        let reason = "not asked for";
+        bench.found.absent.extend(MEMORY_CEILINGS.map(|key| (key, reason.to_owned())));
+    }
     bench.cores()?;
     bench.timers()?;
     bench.disk()?;
@@ -131,9 +148,11 @@ impl<'a> Bench<'a> {
     fn cores(&mut self) -> Result<(), CalibrateError> {
         self.step("cores", self.elapsed_share())?;
         let (cpus, all, stretch) = (&self.plan.cpus, self.threads, self.stretch(RATE_SHARE));
-        let touched = memory::page_touch(cpus, all, self.plan.memory_max_bytes, stretch)
-            .map_err(CalibrateError::Memory)?;
-        self.found.rate("page_touch_bytes_s", "bytes/s", all, touched);
+        if self.plan.memory_max_bytes > 0 {
+            let touched = memory::page_touch(cpus, all, self.plan.memory_max_bytes, stretch)
+                .map_err(CalibrateError::Memory)?;
+            self.found.rate("page_touch_bytes_s", "bytes/s", all, touched);
+        }
         let second = self.caches.second_level_bytes;
         let cached = memory::cache_read(cpus, all, second, stretch);
         self.found.rate("cache_read_bytes_s", "bytes/s", all, cached);
