@@ -111,7 +111,7 @@ fn call_each(
     batch: &[(u8, u64)],
 ) -> PyResult<Option<PyErr>> {
     let mut first = None;
-    for (position, (op, key)) in batch.iter().enumerate() {
+    for (op, key) in batch {
         match call.call1((*op, *key)) {
             Ok(answer) => {
                 let refused = answer.extract::<bool>().is_ok_and(|ok| !ok);
@@ -121,7 +121,7 @@ fn call_each(
                 drain.complete_one(FAILED);
                 if !error.is_instance_of::<PyException>(py) {
                     // Ctrl-C and the like: what is left of the batch was not run.
-                    drain.complete(|at| if at < position { OK } else { FAILED });
+                    drain.complete(|_| FAILED);
                     return Err(error);
                 }
                 first = first.or(Some(error));
