@@ -150,3 +150,29 @@ def test_a_consumer_takes_and_gives_back_by_hand_beside_the_pool() -> None:
     assert [reading.counters()["ok"] for reading in hosted] == taken.tolist()
     assert [reading.counters()["scheduled"] for reading in hosted] == taken.tolist()
     assert taken[1] > 2 * taken[0] > 100
+
+
+def test_what_is_no_error_of_the_callable_ends_the_service_and_fails_the_rest_of_its_batch() -> (
+    None
+):
+    outside = _native.Component.outside(["call"])
+    engine = _native.Engine(
+        [_native.Workload(outside, weights=[1.0], rate=1.0)], seed=1, workers=0
+    )  # fmt: skip
+    drain = engine.drain()
+    assert drain is not None
+    calls: list[int] = []
+
+    def call(op: int, key: int) -> None:
+        calls.append(key)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+
+    phase, _ = engine.begin_closed([8])
+    with pytest.raises(KeyboardInterrupt):
+        drain.serve(call, per_op=True)
+    counters = engine.reading(phase)[0][0].counters()
+    engine.stop()
+
+    assert (counters["ok"], len(calls)) == (2, 3)
+    assert counters["errors"] >= 1
