@@ -6,10 +6,12 @@ import datetime
 import json
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import jsonschema
 import pytest
 
+from goldens import swarmbench
 from simulated import Pool, SimulatedDriver
 from swarmbench import _native
 from swarmbench.analysis.combine import Stretch
@@ -146,3 +148,13 @@ def test_forty_simulated_minutes_find_the_knee_of_mm1_and_keep_littles_law() -> 
     for phase in found.phases:
         error = phase.components["consensus"].littles_law_error
         assert error == pytest.approx(0.0, abs=1e-3)
+
+
+def test_the_command_finds_the_knee_of_mm1_in_nine_of_ten_seeds(tmp_path: Path) -> None:
+    words = ("max-throughput", "--simulate", "mm1:knee=4.2", "--profile", "standard", "--json")
+    found = []
+    for seed in range(10):
+        ended = swarmbench(*words, "--seed", str(seed), "--out", str(tmp_path))
+        found.append(json.loads(ended.stdout)["breaking_point"]["multiplier"])
+
+    assert sum(abs(knee / 4.2 - 1.0) <= 0.05 for knee in found) >= 9, found
