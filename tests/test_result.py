@@ -150,8 +150,11 @@ def test_forty_simulated_minutes_find_the_knee_of_mm1_and_keep_littles_law() -> 
         assert error == pytest.approx(0.0, abs=1e-3)
 
 
-def test_the_command_finds_the_knee_of_mm1_in_nine_of_ten_seeds(tmp_path: Path) -> None:
-    words = ("max-throughput", "--simulate", "mm1:knee=4.2", "--profile", "standard", "--json")
+@pytest.mark.parametrize("profile", ["quick", "standard"])
+def test_the_command_finds_the_knee_of_mm1_in_nine_of_ten_seeds(
+    profile: str, tmp_path: Path
+) -> None:
+    words = ("max-throughput", "--simulate", "mm1:knee=4.2", "--profile", profile, "--json")
     found = []
     for seed in range(10):
         ended = swarmbench(*words, "--seed", str(seed), "--out", str(tmp_path))

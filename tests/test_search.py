@@ -54,6 +54,17 @@ def test_nine_of_ten_seeds_find_a_hard_knee_within_five_percent_even_in_quick(
     assert close(knees(hard(truth, RATE), range(10), QUICK), truth, 0.05) >= 9
 
 
+def test_the_interval_of_a_hard_knee_covers_it_wherever_it_lies() -> None:
+    truths = [1.3 * 1.11**i for i in range(30)]
+    found = [
+        search(SimulatedDriver(hard(truth, RATE), {"a": RATE}, seed), STANDARD).knee()
+        for seed, truth in enumerate(truths)
+    ]
+
+    covered = [k.low <= t <= (k.high or math.inf) for k, t in zip(found, truths, strict=True)]
+    assert sum(covered) >= 27
+
+
 def test_a_soft_knee_is_found_within_five_percent() -> None:
     assert close(knees(soft(4.2), range(10), STANDARD), 4.2, 0.05) >= 9
 

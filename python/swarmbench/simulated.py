@@ -8,7 +8,7 @@ from swarmbench.measured import Resources
 from swarmbench.plan import Plan
 
 #: Operations per second of the simulated workload at 1x.
-RATE_S = 500.0
+RATE_S = 2000.0
 #: Servers that no load up to the search's limit can fill.
 UNLIMITED_SERVERS = 1_000_000
 

@@ -5,7 +5,7 @@ With x = ln(multiplier / reference), each component's ln(percentile / baseline) 
     y(x) = ln(D) (e^(b x) - 1) / (e^(b k) - 1)
 
 which is 0 at the baseline, ln(D) at the knee x = k, and as steep there as b says: a queue that
-builds up slowly (b near 1), an M/M/1 (b near 2), a wall (b of 100). The posterior of (k, b) is
+builds up slowly (b near 1), an M/M/1 (b near 2), a wall (b of 1000). The posterior of (k, b) is
 summed on a grid, as the Psi method does for a psychometric function (Kontsevich and Tyler 1999),
 with a lapse rate for probes that were disturbed (Wichmann and Hill 2001).
 """
@@ -28,7 +28,7 @@ LAPSE_SHARE = 0.02
 MISFIT_NEAR, MISFIT_FAR = 0.01, 0.1
 #: Noise of a reading beyond the cap, where only "far above" is known.
 CAPPED_SIGMA = 0.1
-STEEPNESSES: Grid = np.geomspace(0.5, 300.0, 14)
+STEEPNESSES: Grid = np.geomspace(0.5, 3e4, 20)
 
 
 @dataclass(frozen=True, slots=True)
