@@ -59,6 +59,14 @@ impl Stream {
         if let Some(value) = self.spare.take() {
             return value;
         }
+        let [first, second] = self.next_block();
+        self.spare = Some(second);
+        first
+    }
+
+    /// The two draws of the next block; a single draw left over by `next_u64` stays where it is.
+    #[inline]
+    pub fn next_block(&mut self) -> [u64; 2] {
         let counter = [
             self.next as u32,
             (self.next >> 32) as u32,
@@ -67,8 +75,10 @@ impl Stream {
         ];
         self.next += 1;
         let block = philox(counter, self.key);
-        self.spare = Some(u64::from(block[2]) | u64::from(block[3]) << 32);
-        u64::from(block[0]) | u64::from(block[1]) << 32
+        [
+            u64::from(block[0]) | u64::from(block[1]) << 32,
+            u64::from(block[2]) | u64::from(block[3]) << 32,
+        ]
     }
 
     /// Uniform in [0, 1), 53 bits.

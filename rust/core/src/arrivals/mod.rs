@@ -6,14 +6,18 @@
 //! integral (`rate`), so a day curve, a spike, a ramp and a live change are all segments of one
 //! rate function and no draw depends on any of them.
 
-mod lanes;
+mod lane;
+mod mix;
 mod process;
 mod rate;
+mod timetable;
+mod tournament;
 
-pub use lanes::{Arrival, Mix, Timetable, Workload};
+pub use mix::Mix;
 pub use process::Process;
 pub(crate) use process::exponential;
 pub use rate::{FOREVER, RateFunction, Segment};
+pub use timetable::{Arrival, Timetable, Workload};
 
 /// Operational time in units of 2^-40 arrivals; 88 integer bits outlast any run.
 pub(crate) type Operational = u128;

@@ -5,6 +5,7 @@
 
 use crate::random::Stream;
 
+use super::lane::AHEAD;
 use super::{OPERATIONAL_BITS, Operational};
 
 /// How arrivals are spread at a given rate.
@@ -23,6 +24,9 @@ pub enum Process {
     /// their own speed. After the last one there are no more.
     Trace { instants_s: std::sync::Arc<[f64]> },
 }
+
+/// sqrt(1/2) as an integer: that far below 1 a mantissa may lie.
+const SQRT_HALF_BITS: u64 = std::f64::consts::FRAC_1_SQRT_2.to_bits();
 
 /// Lanes that a workload is spread over unless it says otherwise.
 pub const LANES: u16 = 64;
@@ -53,34 +57,53 @@ impl Draws {
         Self { stream: Stream::new(key, u64::from(lane)), burst_left: 0.0 }
     }
 
-    /// Operational time, in the workload's unit, of arrival `ordinal` of `lane`, given that of the
-    /// one before it; `None` where the process has ended.
-    pub fn after(
+    /// Operational times of the arrivals of `lane` from `first` on, a multiple of their number, into
+    /// `targets`, given that of the one before them; returns how many there are, fewer than asked
+    /// for where the process ends.
+    pub fn fill(
         &mut self,
         process: &Process,
         previous: Operational,
         lane: u16,
-        ordinal: u64,
-    ) -> Option<Operational> {
+        first: u64,
+        targets: &mut [Operational; AHEAD],
+    ) -> usize {
         let lanes = u64::from(process.lanes());
-        let index = ordinal * lanes + u64::from(lane);
+        let index = |position: usize| (first + position as u64) * lanes + u64::from(lane);
         match process {
-            Process::Constant => Some(Operational::from(index + 1) << OPERATIONAL_BITS),
+            Process::Constant => {
+                for (position, target) in targets.iter_mut().enumerate() {
+                    *target = Operational::from(index(position) + 1) << OPERATIONAL_BITS;
+                }
+            }
             Process::Poisson => {
-                let gap = exponential(&mut self.stream) * lanes as f64;
-                Some(previous + operational(gap))
+                let gaps = exponentials(&mut self.stream);
+                let scale = (lanes << OPERATIONAL_BITS) as f64;
+                let gaps = gaps.map(|gap| Operational::from((gap * scale) as u64));
+                accumulate(previous, gaps, targets);
             }
             Process::Gamma { shape } => {
-                Some(previous + operational(gamma(&mut self.stream, *shape) / shape))
+                let gaps =
+                    std::array::from_fn(|_| operational(gamma(&mut self.stream, *shape) / shape));
+                accumulate(previous, gaps, targets);
             }
             Process::OnOff { burst_ops, duty } => {
-                Some(previous + operational(self.on_off(*burst_ops, *duty)))
+                let gaps = std::array::from_fn(|_| operational(self.on_off(*burst_ops, *duty)));
+                accumulate(previous, gaps, targets);
             }
             Process::Trace { instants_s } => {
-                let instant = instants_s.get(usize::try_from(index).ok()?)?;
-                Some(operational(*instant).max(previous))
+                let mut last = previous;
+                for (position, target) in targets.iter_mut().enumerate() {
+                    let instant = usize::try_from(index(position)).ok();
+                    let Some(instant) = instant.and_then(|at| instants_s.get(at)) else {
+                        return position;
+                    };
+                    last = operational(*instant).max(last);
+                    *target = last;
+                }
             }
         }
+        AHEAD
     }
 
     /// A gap of the on-off process: time advances at 1/`duty` arrivals per unit inside a burst,
@@ -103,34 +126,69 @@ fn operational(arrivals: f64) -> Operational {
     (arrivals * (1u64 << OPERATIONAL_BITS) as f64) as Operational
 }
 
-/// Natural logarithm of `value` in (0, 1], by arithmetic that every machine rounds alike.
+/// Sums of `gaps` from `previous` on.
+#[inline]
+fn accumulate(
+    mut previous: Operational,
+    gaps: [Operational; AHEAD],
+    targets: &mut [Operational; AHEAD],
+) {
+    for (target, gap) in targets.iter_mut().zip(gaps) {
+        previous += gap;
+        *target = previous;
+    }
+}
+
+/// Natural logarithms of `values` in (0, 1], by arithmetic that every machine rounds alike.
 ///
 /// value = m 2^e with m in [sqrt(1/2), sqrt(2)); ln m = 2 artanh s, s = (m - 1)/(m + 1), |s| <
-/// 0.172, as the series to s^19: error below 2e-16 relative to |ln value| + 1.
+/// 0.172, as the series to s^19: error below 2e-16 relative to |ln value| + 1. Each step is taken
+/// for all values before the next, so that none waits for another's.
+#[inline]
+fn logarithms<const N: usize>(values: [f64; N]) -> [f64; N] {
+    let bits = values.map(f64::to_bits);
+    let exponents = bits.map(|bits| bits.wrapping_sub(SQRT_HALF_BITS) as i64 >> 52);
+    let mantissas: [f64; N] = std::array::from_fn(|at| {
+        f64::from_bits(bits[at].wrapping_sub((exponents[at] << 52) as u64))
+    });
+    let s = mantissas.map(|mantissa| (mantissa - 1.0) / (mantissa + 1.0));
+    let squares = s.map(|s| s * s);
+    let mut series = [1.0 / 19.0; N];
+    for odd in [17.0, 15.0, 13.0, 11.0, 9.0, 7.0, 5.0, 3.0, 1.0] {
+        for at in 0..N {
+            series[at] = series[at] * squares[at] + 1.0 / odd;
+        }
+    }
+    std::array::from_fn(|at| {
+        2.0 * s[at] * series[at] + exponents[at] as f64 * std::f64::consts::LN_2
+    })
+}
+
+/// One natural logarithm, as `logarithms`.
 #[inline]
 pub(crate) fn logarithm(value: f64) -> f64 {
-    const LN_2: f64 = std::f64::consts::LN_2;
-    let bits = value.to_bits();
-    let mut exponent = ((bits >> 52) & 0x7FF) as i64 - 1023;
-    let mut mantissa = f64::from_bits((bits & 0x000F_FFFF_FFFF_FFFF) | 0x3FF0_0000_0000_0000);
-    if mantissa > std::f64::consts::SQRT_2 {
-        mantissa *= 0.5;
-        exponent += 1;
-    }
-    let s = (mantissa - 1.0) / (mantissa + 1.0);
-    let square = s * s;
-    let mut series = 1.0 / 19.0;
-    for odd in [17.0, 15.0, 13.0, 11.0, 9.0, 7.0, 5.0, 3.0, 1.0] {
-        series = series * square + 1.0 / odd;
-    }
-    2.0 * s * series + exponent as f64 * LN_2
+    logarithms([value])[0]
 }
 
 /// A unit exponential: -ln u, u uniform in (0, 1] with 53 bits.
 #[inline]
 pub(crate) fn exponential(stream: &mut Stream) -> f64 {
-    let uniform = ((stream.next_u64() >> 11) + 1) as f64 * (1.0 / (1u64 << 53) as f64);
-    -logarithm(uniform)
+    -logarithm(unit_above_zero(stream.next_u64()))
+}
+
+/// Several unit exponentials, all at once: no step of one waits for another's.
+#[inline]
+fn exponentials(stream: &mut Stream) -> [f64; AHEAD] {
+    let words: [[u64; 2]; AHEAD / 2] = std::array::from_fn(|_| stream.next_block());
+    let words: [u64; AHEAD] = std::array::from_fn(|index| words[index / 2][index % 2]);
+    let uniforms = words.map(unit_above_zero);
+    logarithms(uniforms).map(|logarithm| -logarithm)
+}
+
+/// The uniform in (0, 1] that 53 of `word`'s bits make.
+#[inline]
+fn unit_above_zero(word: u64) -> f64 {
+    ((word >> 11) as i64 + 1) as f64 * (1.0 / (1u64 << 53) as f64)
 }
 
 /// A standard normal by Marsaglia's polar method (SIAM Review 6, 1964).
@@ -220,15 +278,17 @@ mod tests {
 
     fn gaps(process: &Process, count: u64) -> Vec<f64> {
         let mut draws = Draws::new(stream_key(11, 1), 0);
-        let mut previous = 0;
-        (0..count)
-            .map(|ordinal| {
-                let next = draws.after(process, previous, 0, ordinal).unwrap();
-                let gap = (next - previous) as f64 / (1u64 << OPERATIONAL_BITS) as f64;
-                previous = next;
-                gap / f64::from(process.lanes())
-            })
-            .collect()
+        let (mut previous, mut targets) = (0, [0; AHEAD]);
+        let mut gaps = Vec::new();
+        for first in (0..count).step_by(AHEAD) {
+            assert_eq!(draws.fill(process, previous, 0, first, &mut targets), AHEAD);
+            for target in targets {
+                let gap = (target - previous) as f64 / (1u64 << OPERATIONAL_BITS) as f64;
+                previous = target;
+                gaps.push(gap / f64::from(process.lanes()));
+            }
+        }
+        gaps
     }
 
     fn moments(gaps: &[f64]) -> (f64, f64) {

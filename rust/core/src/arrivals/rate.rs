@@ -51,22 +51,83 @@ impl Segment {
     }
 }
 
+/// Nanoseconds between arrivals of a steady rate, as a multiple of 2^-`shift`.
+#[derive(Clone, Copy, Debug)]
+struct Period {
+    multiple: u64,
+    shift: u32,
+}
+
+impl Period {
+    /// `None` where the rate is not steady, or below one arrival in about 18 minutes.
+    fn of(segment: &Segment) -> Option<Self> {
+        if segment.rate_start != segment.rate_end {
+            return None;
+        }
+        let nanoseconds = 1e9 / segment.rate_start;
+        if nanoseconds >= (1u64 << 40) as f64 {
+            return None;
+        }
+        let bits = nanoseconds.to_bits();
+        let exponent = (bits >> 52) as i32 - 1023;
+        let mantissa = bits & ((1 << 52) - 1) | 1 << 52;
+        let (multiple, shift) = (mantissa << 10, 62 - exponent);
+        Some(Self { multiple, shift: shift as u32 })
+    }
+
+    /// The time of so much operational time, to the nearest nanosecond; saturates.
+    #[inline]
+    fn times(self, operational: Operational) -> u64 {
+        let multiple = u128::from(self.multiple);
+        let (high, low) = (operational >> 64, operational & u128::from(u64::MAX));
+        // The product's lowest 64 bits are far below a nanosecond: at least 2^-22 of one is left.
+        let product = high * multiple + ((low * multiple) >> 64);
+        let fraction = self.shift + OPERATIONAL_BITS - 64;
+        u64::try_from((product + (1 << (fraction - 1))) >> fraction).unwrap_or(u64::MAX)
+    }
+}
+
+/// A segment with what planning needs of it.
+#[derive(Clone, Copy, Debug)]
+struct Planned {
+    segment: Segment,
+    /// Integral of the rate up to its start.
+    area: Operational,
+    period: Option<Period>,
+}
+
+impl Planned {
+    /// The moment at which the integral reaches `target`, where it does so in this segment.
+    #[inline]
+    fn moment(&self, target: Operational) -> u64 {
+        let wanted = target.saturating_sub(self.area);
+        match self.period {
+            Some(period) => self.segment.start_ns.saturating_add(period.times(wanted)),
+            None => self.segment.moment(arrivals(wanted)),
+        }
+    }
+}
+
+fn arrivals(operational: Operational) -> f64 {
+    operational as f64 / (1u64 << OPERATIONAL_BITS) as f64
+}
+
 /// A rate function: segments in order of time, appended to and never altered before the last.
 #[derive(Clone, Debug, Default)]
 pub struct RateFunction {
-    segments: Vec<(Segment, Operational)>,
+    segments: Vec<Planned>,
 }
 
 impl RateFunction {
     /// Appends a segment; whatever was planned from its start on is replaced.
     pub fn append(&mut self, mut segment: Segment) {
         assert!(segment.end_ns >= segment.start_ns && segment.rate_start >= 0.0);
-        while self.segments.last().is_some_and(|(last, _)| last.start_ns >= segment.start_ns) {
+        while self.segments.last().is_some_and(|last| last.segment.start_ns >= segment.start_ns) {
             self.segments.pop();
         }
         let area = match self.segments.last_mut() {
             None => 0,
-            Some((last, area)) => {
+            Some(Planned { segment: last, area, .. }) => {
                 assert!(
                     segment.start_ns >= last.start_ns,
                     "segments are appended in order of time"
@@ -83,23 +144,23 @@ impl RateFunction {
         if segment.end_ns == FOREVER {
             segment.rate_end = segment.rate_start;
         }
-        self.segments.push((segment, area));
+        self.segments.push(Planned { segment, area, period: Period::of(&segment) });
     }
 
     /// The moment at which the integral reaches `target`, and the index of the segment it falls
     /// into; searches from segment `from` on. `None` where the planned rates never reach it.
     pub(crate) fn moment(&self, target: Operational, from: usize) -> Option<(u64, usize)> {
         let mut index = from;
-        while let Some((segment, area)) = self.segments.get(index) {
+        while let Some(planned) = self.segments.get(index) {
             let next = self.segments.get(index + 1);
-            if next.is_none_or(|(_, next_area)| target < *next_area) {
-                let wanted =
-                    target.saturating_sub(*area) as f64 / (1u64 << OPERATIONAL_BITS) as f64;
-                let moment = segment.moment(wanted);
+            if next.is_none_or(|next| target < next.area) {
+                let moment = planned.moment(target);
+                let segment = &planned.segment;
                 if moment < segment.end_ns {
                     return Some((moment, index));
                 }
                 // Rounding may place the last arrival on the boundary; it stays in its segment.
+                let wanted = arrivals(target.saturating_sub(planned.area));
                 let reachable = next.is_some() || wanted <= segment.area_until(segment.end_ns);
                 return (reachable
                     && segment.end_ns > segment.start_ns
@@ -112,12 +173,12 @@ impl RateFunction {
     }
 
     pub(crate) fn segment(&self, index: usize) -> &Segment {
-        &self.segments[index].0
+        &self.segments[index].segment
     }
 
     /// Index of the first segment that could hold an arrival due at or after `at`.
     pub(crate) fn index_at(&self, at: u64) -> usize {
-        self.segments.partition_point(|(segment, _)| segment.start_ns <= at).saturating_sub(1)
+        self.segments.partition_point(|planned| planned.segment.start_ns <= at).saturating_sub(1)
     }
 }
 

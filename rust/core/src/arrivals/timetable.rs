@@ -1,9 +1,10 @@
 //! Lanes of several workloads merged into one stream of arrivals in order of time.
 
-use crate::random::{philox, stream_key};
+use crate::random::stream_key;
 
-use super::process::Draws;
-use super::{FOREVER, Operational, Process, RateFunction, Segment, domain};
+use super::lane::Lane;
+use super::tournament::Tournament;
+use super::{FOREVER, Mix, Process, RateFunction, Segment, domain};
 
 /// One operation asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,43 +19,6 @@ pub struct Arrival {
     pub op: u8,
 }
 
-/// Which op type each operation is, by weight, drawn from its key alone.
-#[derive(Clone, Debug)]
-pub struct Mix {
-    key: [u32; 2],
-    /// Upper ends of the op types' shares of 2^32.
-    thresholds: Box<[u64]>,
-}
-
-impl Mix {
-    /// `weights` are per op type, not negative and not all zero.
-    #[must_use]
-    pub fn new(seed: u64, workload: u16, weights: &[f64]) -> Self {
-        let total: f64 = weights.iter().sum();
-        assert!(total > 0.0 && weights.iter().all(|weight| *weight >= 0.0), "weights: {weights:?}");
-        let mut sum = 0.0;
-        let thresholds = weights
-            .iter()
-            .map(|weight| {
-                sum += weight;
-                (sum / total * (1u64 << 32) as f64) as u64
-            })
-            .collect();
-        Self { key: stream_key(seed, domain::MIX + u64::from(workload)), thresholds }
-    }
-
-    #[inline]
-    #[must_use]
-    pub fn op(&self, key: u64) -> u8 {
-        if self.thresholds.len() == 1 {
-            return 0;
-        }
-        let draw = u64::from(philox([key as u32, (key >> 32) as u32, 0, 0], self.key)[0]);
-        let last = self.thresholds.len() - 1;
-        self.thresholds.iter().position(|end| draw < *end).unwrap_or(last) as u8
-    }
-}
-
 /// What the arrivals of one workload are made from.
 #[derive(Clone, Debug)]
 pub struct Workload {
@@ -62,117 +26,107 @@ pub struct Workload {
     pub weights: Vec<f64>,
 }
 
-struct Lane {
-    workload: u16,
-    lane: u16,
-    ordinal: u64,
-    draws: Draws,
-    /// Operational time of the next arrival; `None` when the process has ended.
-    next: Option<Operational>,
-    due: u64,
-    segment: usize,
-}
-
-struct Rates {
+/// One workload's lanes in order of time.
+struct Course {
     process: Process,
     mix: Mix,
     rate: RateFunction,
+    lanes: Vec<Lane>,
+    order: Tournament,
 }
 
-/// All lanes of all workloads: hands out arrivals in order of (time, lane index).
+impl Course {
+    fn new(seed: u64, index: u16, workload: &Workload) -> Self {
+        let key = stream_key(seed, domain::ARRIVALS + u64::from(index));
+        let process = workload.process.clone();
+        let lanes: Vec<Lane> =
+            (0..process.lanes()).map(|lane| Lane::new(key, lane, &process)).collect();
+        Self {
+            process,
+            mix: Mix::new(seed, index, &workload.weights),
+            rate: RateFunction::default(),
+            order: Tournament::new(lanes.len()),
+            lanes,
+        }
+    }
+}
+
+/// All lanes of all workloads: hands out arrivals in order of (time, workload, lane).
 pub struct Timetable {
-    workloads: Vec<Rates>,
-    lanes: Vec<Lane>,
-    /// A tournament of the lanes: `winners[1]` is the index of the earliest; leaves start at
-    /// `leaves`. One replay costs a comparison per level.
-    winners: Vec<u32>,
-    leaves: usize,
+    courses: Vec<Course>,
+    /// The workload whose arrival is next, and when it is due.
+    first: (usize, u64),
     hash: u64,
 }
 
 impl Timetable {
     #[must_use]
     pub fn new(seed: u64, workloads: &[Workload]) -> Self {
-        let mut lanes = Vec::new();
-        let rates = workloads
+        let courses = workloads
             .iter()
             .enumerate()
-            .map(|(index, workload)| {
-                let index = index as u16;
-                let key = stream_key(seed, domain::ARRIVALS + u64::from(index));
-                for lane in 0..workload.process.lanes() {
-                    let mut draws = Draws::new(key, lane);
-                    let next = draws.after(&workload.process, 0, lane, 0);
-                    lanes.push(Lane {
-                        workload: index,
-                        lane,
-                        ordinal: 0,
-                        draws,
-                        next,
-                        due: FOREVER,
-                        segment: 0,
-                    });
-                }
-                Rates {
-                    process: workload.process.clone(),
-                    mix: Mix::new(seed, index, &workload.weights),
-                    rate: RateFunction::default(),
-                }
-            })
+            .map(|(index, workload)| Course::new(seed, index as u16, workload))
             .collect();
-        let leaves = lanes.len().next_power_of_two().max(1);
-        let mut table =
-            Self { workloads: rates, lanes, winners: vec![0; 2 * leaves], leaves, hash: 0 };
-        table.rebuild();
-        table
+        Self { courses, first: (0, FOREVER), hash: 0 }
     }
 
     /// Appends a segment to the rate function of `workload` and plans anew the arrivals that were
     /// due at its start or later; their draws stay.
     pub fn append(&mut self, workload: u16, segment: Segment) {
-        let rates = &mut self.workloads[usize::from(workload)];
-        rates.rate.append(segment);
-        for lane in self.lanes.iter_mut().filter(|lane| lane.workload == workload) {
-            if lane.due >= segment.start_ns {
-                lane.segment = lane.segment.min(rates.rate.index_at(segment.start_ns));
-                plan(lane, &rates.rate);
-            }
+        let course = &mut self.courses[usize::from(workload)];
+        course.rate.append(segment);
+        for lane in &mut course.lanes {
+            lane.replan(segment.start_ns, &course.rate);
         }
-        self.rebuild();
+        course.order.rebuild(|lane| course.lanes[lane].due());
+        self.first = self.earliest();
     }
 
     /// Intended start of the next arrival, `FOREVER` where none is planned.
     #[inline]
     #[must_use]
     pub fn next_due(&self) -> u64 {
-        self.lanes.get(self.winners[1] as usize).map_or(FOREVER, |lane| lane.due)
+        self.first.1
+    }
+
+    /// The next arrival.
+    #[inline]
+    #[must_use]
+    pub fn first(&self) -> Option<Arrival> {
+        let (workload, due) = self.first;
+        if due == FOREVER {
+            return None;
+        }
+        let course = &self.courses[workload];
+        let lane = &course.lanes[course.order.winner().0];
+        let segment = course.rate.segment(lane.segment());
+        let key = lane.key();
+        Some(Arrival {
+            due,
+            key,
+            phase: segment.phase,
+            epoch: segment.epoch,
+            workload: workload as u16,
+            op: course.mix.op(key),
+        })
+    }
+
+    /// Goes on to the one after `arrival`, which `first` gave.
+    #[inline]
+    pub fn advance(&mut self, arrival: &Arrival) {
+        let course = &mut self.courses[self.first.0];
+        let lane = &mut course.lanes[course.order.winner().0];
+        lane.advance(&course.process, &course.rate);
+        course.order.replay(lane.due());
+        self.first = self.earliest();
+        self.hash = fold(self.hash, arrival);
     }
 
     /// Takes the next arrival.
     #[inline]
     pub fn take(&mut self) -> Option<Arrival> {
-        let winner = self.winners[1] as usize;
-        let lane = self.lanes.get_mut(winner)?;
-        if lane.due == FOREVER {
-            return None;
-        }
-        let rates = &self.workloads[usize::from(lane.workload)];
-        let segment = rates.rate.segment(lane.segment);
-        let key = u64::from(lane.lane) << 48 | lane.ordinal;
-        let arrival = Arrival {
-            due: lane.due,
-            key,
-            phase: segment.phase,
-            epoch: segment.epoch,
-            workload: lane.workload,
-            op: rates.mix.op(key),
-        };
-        lane.ordinal += 1;
-        let previous = lane.next.unwrap_or(0);
-        lane.next = lane.draws.after(&rates.process, previous, lane.lane, lane.ordinal);
-        plan(lane, &rates.rate);
-        self.replay(winner);
-        self.hash = fold(self.hash, &arrival);
+        let arrival = self.first()?;
+        self.advance(&arrival);
         Some(arrival)
     }
 
@@ -183,39 +137,14 @@ impl Timetable {
     }
 
     #[inline]
-    fn earlier(&self, left: u32, right: u32) -> u32 {
-        let due = |index: u32| self.lanes.get(index as usize).map_or(FOREVER, |lane| lane.due);
-        if due(right) < due(left) { right } else { left }
-    }
-
-    fn rebuild(&mut self) {
-        for leaf in 0..self.leaves {
-            self.winners[self.leaves + leaf] = leaf as u32;
-        }
-        for node in (1..self.leaves).rev() {
-            self.winners[node] = self.earlier(self.winners[2 * node], self.winners[2 * node + 1]);
-        }
-    }
-
-    #[inline]
-    fn replay(&mut self, leaf: usize) {
-        let mut node = (self.leaves + leaf) / 2;
-        while node >= 1 {
-            self.winners[node] = self.earlier(self.winners[2 * node], self.winners[2 * node + 1]);
-            node /= 2;
-        }
-    }
-}
-
-fn plan(lane: &mut Lane, rate: &RateFunction) {
-    let planned = lane.next.and_then(|target| rate.moment(target, lane.segment));
-    match planned {
-        Some((due, segment)) => (lane.due, lane.segment) = (due, segment),
-        None => lane.due = FOREVER,
+    fn earliest(&self) -> (usize, u64) {
+        let dues = self.courses.iter().map(|course| course.order.winner().1).enumerate();
+        dues.reduce(|best, next| if next.1 < best.1 { next } else { best }).unwrap_or((0, FOREVER))
     }
 }
 
 /// One round of the FNV-1a idea over whole words.
+#[inline]
 fn fold(hash: u64, arrival: &Arrival) -> u64 {
     const PRIME: u64 = 0x0000_0100_0000_01B3;
     [arrival.due, arrival.key, u64::from(arrival.workload) << 8 | u64::from(arrival.op)]
