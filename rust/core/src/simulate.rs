@@ -207,7 +207,7 @@ impl<C: Clock, F: FnMut(u64)> Executor for Inline<'_, C, F> {
         self.free_at = finished;
         let moments =
             Moments { due: arrival.due, started: handed, finished, slipped_ns: 0, unqueued };
-        series.completed(&moments, Completion { status: Status::Ok, units: 1 });
+        series.completed(&moments, Completion { status: Status::Ok, units: 1 }, 1);
     }
 
     fn busy_until(&self) -> u64 {

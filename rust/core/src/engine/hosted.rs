@@ -174,7 +174,7 @@ impl Drain {
             unqueued,
         };
         let series = self.recorder.series(arrival.phase, arrival.workload, arrival.op);
-        series.completed(&moments, completion);
+        series.completed(&moments, completion, 1);
     }
 
     /// Takes `count` operations that ended at `now` out of flight and keeps a closed loop going.

@@ -19,7 +19,13 @@ pub trait Executor {
     }
 
     /// Whether the thread that paces has something better to do than to wait until `due`.
-    fn leaves(&self, _due: u64) -> bool {
+    fn leaves(&mut self, _due: u64) -> bool {
+        false
+    }
+
+    /// Called after a few arrivals were handed over at `handed`: whether the thread that paces has
+    /// something better to do than to hand over what else has come due.
+    fn interrupts(&mut self, _handed: u64) -> bool {
         false
     }
 }
@@ -32,22 +38,22 @@ pub struct Control {
     stopped: AtomicBool,
     commands: Mutex<Vec<(u16, Segment)>>,
     pending: AtomicBool,
-    /// Intended start of the arrival that is being taken, or was last.
-    taken: AtomicU64,
+    /// Moment up to which arrivals may be taken, or have been.
+    claimed: AtomicU64,
     /// Intended start of the first arrival not handed over; 0 while that is not known.
     horizon: AtomicU64,
 }
 
 impl Control {
     /// Appends segments (workload, segment), whose times count from the moment at which they take
-    /// effect: `at`, or just after an arrival that a pacer has taken beyond it. Returns that moment
-    /// and leaves the segments with their own times.
+    /// effect: `at`, or just after what a pacer has claimed beyond it. Returns that moment and
+    /// leaves the segments with their own times.
     pub fn command(&self, at: u64, segments: &mut [(u16, Segment)]) -> u64 {
         let mut commands = self.lock();
-        // Before `taken` is read: the pacer stores that first and looks here next, so that it
-        // either takes an arrival of which is known here, or sees that a command is coming.
+        // Before `claimed` is read: the pacer stores that first and looks here next, so that its
+        // claim is known here, or it sees that a command is coming.
         self.pending.store(true, Ordering::SeqCst);
-        let start = at.max(self.taken.load(Ordering::SeqCst) + 1);
+        let start = at.max(self.claimed.load(Ordering::SeqCst) + 1);
         for (_, segment) in segments.iter_mut() {
             segment.start_ns += start;
             segment.end_ns = segment.end_ns.saturating_add(start);
@@ -58,10 +64,11 @@ impl Control {
         start
     }
 
-    /// Claims the arrival at `due`; false where a command has to be taken in first.
+    /// Claims all arrivals due at `moment` or before; false where a command has to be taken in
+    /// first.
     #[inline]
-    fn claim(&self, due: u64) -> bool {
-        self.taken.swap(due, Ordering::SeqCst);
+    fn claim(&self, moment: u64) -> bool {
+        self.claimed.swap(moment, Ordering::SeqCst);
         !self.pending.load(Ordering::SeqCst)
     }
 
@@ -101,8 +108,12 @@ impl Control {
     }
 }
 
+/// Arrivals handed over at most under one reading of the clock: what is late then is late by far
+/// more than these take.
+const AT_ONCE: usize = 16;
+
 /// Serves `table` until `until`, until the executor leaves, or until `control` says stop: wait,
-/// take, hand over.
+/// hand over, go on to the next.
 ///
 /// This is the main loop of swarmbench, the same for a machine and for a simulated system; only
 /// the clock and the executor differ. Every arrival is handed over, in order, however late the
@@ -124,25 +135,37 @@ pub fn serve<C: Clock, X: Executor>(
             control.apply(table);
             continue;
         }
-        if due > clock.now() {
+        let mut now = clock.now();
+        if due > now {
             if executor.leaves(due) {
                 return;
             }
             if clock.wait_until(due.min(until), &control.signal, seen) == Waited::Interrupted {
                 continue;
             }
+            now = due;
         }
         if due >= until || due == FOREVER {
             return;
         }
-        if !control.claim(due) {
+        if !control.claim(now.min(until - 1)) {
             control.apply(table);
             continue;
         }
-        if let Some(arrival) = table.take() {
-            let handed = clock.now();
-            let ready = arrival.due.max(executor.busy_until());
-            executor.hand_over(&arrival, handed, handed.saturating_sub(ready));
+        let handed = clock.now();
+        let ready = executor.busy_until();
+        for _ in 0..AT_ONCE {
+            match table.first() {
+                Some(arrival) if arrival.due <= now && arrival.due < until => {
+                    let late_ns = handed.saturating_sub(arrival.due.max(ready));
+                    executor.hand_over(&arrival, handed, late_ns);
+                    table.advance(&arrival);
+                }
+                _ => break,
+            }
+        }
+        if executor.interrupts(handed) {
+            return;
         }
     }
 }

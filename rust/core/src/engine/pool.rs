@@ -14,8 +14,8 @@ use crate::clock::{Clock, RealClock, Signal};
 
 use super::pacer::Control;
 use super::recorder::Recorder;
-use super::seat::Seat;
-use super::station::{Overload, Station, StationSettings, Ticket};
+use super::seat::{OWN_MAX, SHORT_NS, Seat};
+use super::station::{Overload, Station, StationSettings, Ticket, UNKNOWN_NS};
 
 /// Op ordinals of closed loops live in lanes from here on, apart from those of schedules.
 const CLOSED_LANE: u64 = 0x8000 << 48;
@@ -118,13 +118,12 @@ impl Pool {
         self.ask(previous, writer, due, in_flight);
     }
 
-    /// Ends `previous` at `now`: its place in flight goes to the next one where its loop is closed
-    /// and does not shrink.
-    pub(super) fn succeed(&self, previous: &Arrival, writer: &Recorder, now: u64) {
+    /// Hands the place in flight of `previous`, which ended at `now`, to the next operation where
+    /// its loop is closed and does not shrink; false where its place is to be given back.
+    pub(super) fn succeed(&self, previous: &Arrival, writer: &Recorder, now: u64) -> bool {
         let station = &self.stations[usize::from(previous.workload)];
         if station.closed_phase.load(Ordering::Acquire) != previous.phase + 1 {
-            station.in_flight.fetch_sub(1, Ordering::AcqRel);
-            return;
+            return false;
         }
         let target = station.closed_target.load(Ordering::Acquire);
         let in_flight = station.in_flight.load(Ordering::Acquire);
@@ -133,6 +132,39 @@ impl Pool {
         } else if station.in_flight.fetch_sub(1, Ordering::AcqRel) <= target {
             self.ask_again(previous, writer, now);
         }
+        true
+    }
+
+    /// `succeed` for a batch of one workload; returns how many places are to be given back. What
+    /// is asked for next stands in `ended` afterwards.
+    pub(super) fn succeed_all(&self, ended: &mut [Ticket], writer: &Recorder, now: u64) -> u64 {
+        let (first, last) = (ended[0].arrival, ended[ended.len() - 1].arrival);
+        let station = &self.stations[usize::from(last.workload)];
+        let closed = station.closed_phase.load(Ordering::Acquire) == last.phase + 1;
+        let shrinks = station.in_flight() > station.closed_target.load(Ordering::Acquire);
+        if ended.len() == 1 || first.phase != last.phase || !closed || shrinks {
+            let gone = ended.iter().filter(|each| !self.succeed(&each.arrival, writer, now));
+            return gone.count() as u64;
+        }
+        let count = ended.len() as u64;
+        let ordinal = station.closed_ordinal.fetch_add(count, Ordering::Relaxed);
+        for (ordinal, next) in (ordinal..).zip(ended.iter_mut()) {
+            let key = CLOSED_LANE | ordinal;
+            next.arrival = Arrival { due: now, key, op: station.mix.op(key), ..next.arrival };
+            next.unqueued = false;
+        }
+        for alike in ended.chunk_by(|left, right| left.arrival.op == right.arrival.op) {
+            let series = writer.series(last.phase, last.workload, alike[0].arrival.op);
+            series.asked(now, alike.len() as u64);
+        }
+        let waiting = station.queue.len() as u64;
+        let queued = station.queue.push_many(ended);
+        raise_to(&station.queue_max, waiting + queued as u64);
+        for Ticket { arrival, .. } in &ended[queued..] {
+            writer.series(arrival.phase, arrival.workload, arrival.op).refused(now);
+        }
+        self.wake_one();
+        count - queued as u64
     }
 
     /// Queues the next operation of a closed loop, which is counted in flight already.
@@ -140,7 +172,7 @@ impl Pool {
         let station = &self.stations[usize::from(previous.workload)];
         let key = CLOSED_LANE | station.closed_ordinal.fetch_add(1, Ordering::Relaxed);
         let arrival = Arrival { due, key, op: station.mix.op(key), ..*previous };
-        writer.series(arrival.phase, arrival.workload, arrival.op).asked(arrival.due);
+        writer.series(arrival.phase, arrival.workload, arrival.op).asked(arrival.due, 1);
         if self.enqueue(&arrival, in_flight) {
             if station.hosted {
                 station.announce();
@@ -170,8 +202,7 @@ impl Pool {
             waiting == 0 && self.busy_until() <= arrival.due
         };
         if in_flight == 1 {
-            // A workload that was idle starts level with the others: idling earns no credit.
-            raise_to(&station.virtual_ns, self.virtual_ns.load(Ordering::Relaxed));
+            self.level(station);
         }
         let ticket = Ticket { arrival: *arrival, unqueued };
         if in_flight > station.in_flight_bound || station.queue.push(ticket).is_err() {
@@ -184,6 +215,24 @@ impl Pool {
         raise_to(&station.queue_max, waiting as u64 + 1);
         raise_to(&station.in_flight_max, in_flight);
         true
+    }
+
+    /// Counts operations that a worker keeps for itself as in flight; they are grouped by workload
+    /// more or less.
+    pub(super) fn count_own(&self, own: &[Ticket]) {
+        for group in own.chunk_by(|left, right| left.arrival.workload == right.arrival.workload) {
+            let station = &self.stations[usize::from(group[0].arrival.workload)];
+            let before = station.in_flight.fetch_add(group.len() as u64, Ordering::AcqRel);
+            if before == 0 {
+                self.level(station);
+            }
+            raise_to(&station.in_flight_max, before + group.len() as u64);
+        }
+    }
+
+    /// A workload that was idle starts level with the others: idling earns no credit.
+    fn level(&self, station: &Station) {
+        raise_to(&station.virtual_ns, self.virtual_ns.load(Ordering::Relaxed));
     }
 
     /// Wakes a waiting thread, if there is one, after work was queued by another than the pacer.
@@ -233,29 +282,73 @@ impl Pool {
         best.map(|(index, _)| index)
     }
 
-    /// Takes the next operation of station `index` and charges its expected time in advance.
-    pub(super) fn take(&self, index: usize) -> Option<(Ticket, u64, u64)> {
+    /// Takes operations that wait at station `index` into `own`: one or a batch, or as many as take
+    /// less time together than another worker to wake.
+    pub(super) fn take_some(&self, index: usize, own: &mut Vec<Ticket>) {
         let station = &self.stations[index];
-        let ticket = station.queue.pop()?;
-        let estimate = station.estimate_ns.load(Ordering::Relaxed);
-        let tag = station.virtual_ns.fetch_add(estimate, Ordering::Relaxed);
+        let longest_ns = station.longest_ns.load(Ordering::Relaxed).max(1);
+        let count = (SHORT_NS / longest_ns).min(OWN_MAX as u64) as usize;
+        station.queue.pop_many(own, count.max(station.batch_max));
+    }
+
+    /// Charges station `index` in advance what `count` operations are expected to take; returns
+    /// its start tag and that time.
+    pub(super) fn charge(&self, index: usize, count: usize) -> (u64, u64) {
+        let station = &self.stations[index];
+        let charged = station.estimate_ns.load(Ordering::Relaxed) * count as u64;
+        let tag = station.virtual_ns.fetch_add(charged, Ordering::Relaxed);
         // Several workers may pick at once; which of their tags stays is of no consequence.
         self.virtual_ns.store(tag.max(self.virtual_ns.load(Ordering::Relaxed)), Ordering::Relaxed);
-        Some((ticket, tag, estimate))
+        (tag, charged)
     }
 
-    /// Takes back the advance charge of an operation that did not run.
-    pub(super) fn refund(&self, index: usize, estimate: u64) {
-        self.stations[index].virtual_ns.fetch_sub(estimate, Ordering::Relaxed);
-    }
-
-    pub(super) fn settle_charge(&self, index: usize, estimate: u64, spent: u64) {
+    /// Takes `ended` operations of station `index` out of flight, and corrects what was charged
+    /// in advance for `count` of them by what they took together: `(charged, spent)`.
+    pub(super) fn settle(
+        &self,
+        index: usize,
+        ended: u64,
+        (charged, spent): (u64, u64),
+        count: u64,
+    ) {
         let station = &self.stations[index];
-        station.virtual_ns.fetch_add(spent.wrapping_sub(estimate), Ordering::Relaxed);
+        if ended > 0 {
+            station.in_flight.fetch_sub(ended, Ordering::AcqRel);
+        }
+        station.virtual_ns.fetch_add(spent.wrapping_sub(charged), Ordering::Relaxed);
+        if spent > 0 {
+            self.learn(index, spent / count.max(1));
+        }
+    }
+
+    /// Queues again what a worker has taken and has no time for.
+    pub(super) fn queue_again(&self, own: &[Ticket], writer: &Recorder) {
+        for Ticket { arrival, .. } in own {
+            let station = &self.stations[usize::from(arrival.workload)];
+            if self.enqueue(arrival, station.in_flight()) {
+                self.wake_one();
+            } else {
+                writer.series(arrival.phase, arrival.workload, arrival.op).refused(arrival.due);
+            }
+        }
+    }
+
+    /// Whether another worker is outside any operation; the caller is not.
+    pub(super) fn others_free(&self) -> bool {
+        self.free.load(Ordering::Relaxed) > 0
+    }
+
+    /// Remembers what an operation of station `index` took a worker.
+    fn learn(&self, index: usize, spent: u64) {
+        let station = &self.stations[index];
+        let estimate = station.estimate_ns.load(Ordering::Relaxed);
         let smoothed = estimate - estimate / 8 + spent / 8;
         station.estimate_ns.store(smoothed, Ordering::Relaxed);
-        let longest = station.longest_ns.load(Ordering::Relaxed);
-        station.longest_ns.store(spent.max(longest - longest / 64), Ordering::Relaxed);
+        let longest = match station.longest_ns.load(Ordering::Relaxed) {
+            UNKNOWN_NS => 0,
+            known => known - known / 64,
+        };
+        station.longest_ns.store(spent.max(longest), Ordering::Relaxed);
     }
 
     pub(super) fn anything_waiting(&self) -> bool {

@@ -130,7 +130,7 @@ pub struct Moments {
     pub due: u64,
     pub started: u64,
     pub finished: u64,
-    /// Time in between that belonged to operations slipped in.
+    /// Time in between that belonged to other operations: slipped in, or of the same batch.
     pub slipped_ns: u64,
     pub unqueued: bool,
 }
@@ -155,11 +155,11 @@ impl Series {
         self.lateness.record(lateness_ns);
     }
 
-    /// A closed loop asked for its next operation.
+    /// A closed loop asked for `count` more operations.
     #[inline]
-    pub fn asked(&self, due: u64) {
-        add(&self.cells.scheduled, 1);
-        add(&self.cells.entered_sum_ns, due);
+    pub fn asked(&self, due: u64, count: u64) {
+        add(&self.cells.scheduled, count);
+        add(&self.cells.entered_sum_ns, due.wrapping_mul(count));
     }
 
     /// An arrival was refused at its hand-over, which was counted.
@@ -177,29 +177,30 @@ impl Series {
         add(&self.cells.ended_sum_ns, now);
     }
 
-    /// An operation ended by itself; response and service times are kept of those that were ok.
+    /// `count` operations of the same moments ended by themselves, alike; response and service
+    /// times are kept of those that were ok.
     #[inline]
-    pub fn completed(&self, moments: &Moments, completion: Completion) {
+    pub fn completed(&self, moments: &Moments, completion: Completion, count: u64) {
         let served = moments.finished - moments.started;
         let response = moments.finished - moments.due.min(moments.finished);
         match completion.status {
             Status::Ok => {
-                add(&self.cells.ok, 1);
-                self.response.record(response);
-                self.service.record(served);
+                add(&self.cells.ok, count);
+                self.response.record_n(response, count);
+                self.service.record_n(served, count);
                 if moments.unqueued {
-                    self.unqueued.record(response);
+                    self.unqueued.record_n(response, count);
                 }
             }
-            Status::Error => add(&self.cells.errors, 1),
-            Status::Rejected => add(&self.cells.rejected, 1),
+            Status::Error => add(&self.cells.errors, count),
+            Status::Rejected => add(&self.cells.rejected, count),
         }
         if completion.status != Status::Ok {
-            add(&self.cells.failed_stay_ns, response);
+            add(&self.cells.failed_stay_ns, response * count);
         }
-        add(&self.cells.units, completion.units);
-        add(&self.cells.busy_ns, served.saturating_sub(moments.slipped_ns));
-        add(&self.cells.ended_sum_ns, moments.finished);
+        add(&self.cells.units, completion.units * count);
+        add(&self.cells.busy_ns, served.saturating_sub(moments.slipped_ns) * count);
+        add(&self.cells.ended_sum_ns, moments.finished.wrapping_mul(count));
     }
 
     #[inline]

@@ -7,20 +7,28 @@
 //! generator never competes with what it measures, and no arrival waits for a thread to wake that
 //! another could have taken.
 
-use std::sync::atomic::{AtomicBool, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 
 use crate::arrivals::{Arrival, FOREVER, Timetable};
+use crate::clock::Clock;
 
 use super::lock;
 use super::pacer::{Executor, serve};
 use super::pool::Pool;
 use super::recorder::Recorder;
+use super::station::{Station, Ticket};
 
 /// A worker that leaves the seat for less than this needs no deputy: waking costs more.
-const SHORT_NS: u64 = 2_000;
+pub(super) const SHORT_NS: u64 = 2_000;
 /// What waking may take: a deputy is awake this long before an arrival is due.
 pub(super) const WAKING_NS: u64 = 100_000;
+
+/// Operations that a worker that paces keeps for itself at most, without a queue in between.
+pub(super) const OWN_MAX: usize = 64;
+/// A worker that catches up between operations and cannot do so returns no sooner, and hands over
+/// for as long as it was away: a schedule beyond the machine's means takes half of it, no more.
+const CATCH_UP_NS: u64 = 500;
 
 /// What only the one in the seat touches: the schedule, and where hand-overs are written down.
 struct Desk {
@@ -35,6 +43,9 @@ pub struct Seat {
     shared: bool,
     /// A worker waits in the seat.
     taken: AtomicBool,
+    /// When the seat was left last, and whether something had come due and was not handed over.
+    left_at: AtomicU64,
+    behind: AtomicBool,
     /// An idle worker is the deputy of the one in the seat.
     deputy: AtomicBool,
 }
@@ -46,6 +57,8 @@ impl Seat {
             desk: Mutex::new(Desk { table, recorder }),
             shared,
             taken: AtomicBool::new(false),
+            left_at: AtomicU64::new(0),
+            behind: AtomicBool::new(false),
             deputy: AtomicBool::new(false),
         }
     }
@@ -103,15 +116,16 @@ impl Pool {
 
     /// Paces with a thread that does nothing else, until the control says stop.
     pub(super) fn pace(&self) {
-        self.serve_from(&mut lock(&self.seat.desk), Stay::Always);
+        self.serve_from(&mut lock(&self.seat.desk), Stay::Always, &mut Vec::new());
     }
 
-    /// Takes the seat if it is vacant, and paces until there is an operation to run.
-    pub(super) fn lead(&self) {
+    /// Takes the seat if it is vacant, and paces until there is an operation to run. What the
+    /// caller may run at once goes into `own`, which is empty and has room for `OWN_MAX`.
+    pub(super) fn lead(&self, own: &mut Vec<Ticket>) {
         let Some(mut desk) = self.seat.try_sit() else { return };
         self.seat.taken.store(true, Ordering::SeqCst);
         self.call_deputy();
-        self.serve_from(&mut desk, Stay::UntilWork);
+        self.serve_from(&mut desk, Stay::UntilWork, own);
         self.seat.taken.store(false, Ordering::SeqCst);
         drop(desk);
         self.call_deputy();
@@ -123,18 +137,30 @@ impl Pool {
         if !self.seat.shared || self.control.horizon() > now {
             return false;
         }
+        let away_ns = now.saturating_sub(self.seat.left_at.load(Ordering::Relaxed));
+        if away_ns < CATCH_UP_NS && self.seat.behind.load(Ordering::Relaxed) {
+            return false;
+        }
         if let Some(mut desk) = self.seat.try_sit() {
-            self.serve_from(&mut desk, Stay::Never);
+            let stay = Stay::Until(now + away_ns);
+            self.serve_from(&mut desk, stay, &mut Vec::new());
             drop(desk);
             self.call_deputy();
         }
         true
     }
 
-    fn serve_from(&self, desk: &mut Desk, stay: Stay) {
+    fn serve_from(&self, desk: &mut Desk, stay: Stay, own: &mut Vec<Ticket>) {
         let Desk { table, recorder } = desk;
-        let mut executor = PoolExecutor { pool: self, recorder, stay, left_ns: 0 };
+        let queued = stay != Stay::UntilWork || self.anything_waiting();
+        let behind = self.seat.behind.load(Ordering::Relaxed);
+        let (handed, excused) = (Handed::default(), stay != Stay::Always && !behind);
+        let mut executor =
+            PoolExecutor { pool: self, recorder, stay, own, queued, handed, excused };
         serve(&*self.clock, table, &self.control, &mut executor, FOREVER);
+        let handed_at = executor.handed.at;
+        self.seat.behind.store(table.next_due() <= handed_at, Ordering::Relaxed);
+        self.seat.left_at.store(self.clock.now(), Ordering::Relaxed);
     }
 
     /// Wakes a parked worker to be the deputy, or to take the seat, where there is none.
@@ -163,8 +189,20 @@ enum Stay {
     Always,
     /// Until an operation is waiting, or nothing is planned.
     UntilWork,
-    /// Only to hand over what has come due.
-    Never,
+    /// Only to hand over what has come due, and only until this moment.
+    Until(u64),
+}
+
+/// What has been handed over in one sitting.
+#[derive(Default)]
+struct Handed {
+    /// When the last ones were.
+    at: u64,
+    count: usize,
+    /// Worker time that they may take.
+    left_ns: u64,
+    /// How many of the pacer's own are counted as in flight.
+    counted: usize,
 }
 
 /// The pool as the executor of whoever paces.
@@ -172,40 +210,87 @@ struct PoolExecutor<'a> {
     pool: &'a Pool,
     recorder: &'a Recorder,
     stay: Stay,
-    /// Worker time that what was handed over may take.
-    left_ns: u64,
+    /// What the one that paces will run itself.
+    own: &'a mut Vec<Ticket>,
+    /// Something waits in a queue, and its turn comes first.
+    queued: bool,
+    handed: Handed,
+    /// Time in which every worker was inside an operation is queueing. A thread that only paces
+    /// has no excuse, nor has what was left behind by the last sitting.
+    excused: bool,
+}
+
+impl PoolExecutor<'_> {
+    /// Whether the pacer may run the next operation of `station` itself: it is the first, or all of
+    /// them together take less time than another worker to wake.
+    #[inline]
+    fn keeps(&self, station: &Station, longest_ns: u64) -> bool {
+        let kept = self.own.len();
+        !self.queued
+            && !station.hosted
+            && (kept == 0 || kept < OWN_MAX && self.handed.left_ns + longest_ns <= SHORT_NS)
+            && station.has_room_beside(kept - self.handed.counted)
+    }
+
+    fn count_own(&mut self) {
+        self.pool.count_own(&self.own[self.handed.counted..]);
+        self.handed.counted = self.own.len();
+    }
 }
 
 impl Executor for PoolExecutor<'_> {
-    fn hand_over(&mut self, arrival: &Arrival, _: u64, late_ns: u64) {
+    #[inline]
+    fn hand_over(&mut self, arrival: &Arrival, handed: u64, late_ns: u64) {
+        self.handed.at = handed;
+        self.handed.count += 1;
         let series = self.recorder.series(arrival.phase, arrival.workload, arrival.op);
         series.handed_over(arrival.due, late_ns);
+        let station = &self.pool.stations[usize::from(arrival.workload)];
+        let longest_ns = station.longest_ns.load(Ordering::Relaxed);
+        if self.keeps(station, longest_ns) {
+            let unqueued = self.own.is_empty() && self.pool.busy_until() <= arrival.due;
+            self.own.push(Ticket { arrival: *arrival, unqueued });
+            self.handed.left_ns += longest_ns;
+            return;
+        }
+        self.count_own();
         if !self.pool.admit(arrival) {
             series.refused(arrival.due + late_ns);
             return;
         }
-        let station = &self.pool.stations[usize::from(arrival.workload)];
         if station.hosted {
             station.announce();
             return;
         }
-        // A worker that paces runs the first one itself, and short ones before another is awake.
-        if self.stay == Stay::Always || self.left_ns >= SHORT_NS {
+        self.queued = true;
+        // A worker that paces runs short ones itself before another is awake.
+        if self.stay == Stay::Always || self.handed.left_ns >= SHORT_NS {
             self.pool.wake_parked();
         }
-        self.left_ns += station.longest_ns.load(Ordering::Relaxed);
+        self.handed.left_ns += longest_ns;
     }
 
     fn busy_until(&self) -> u64 {
-        // A thread that only paces has no excuse.
-        if self.stay == Stay::Always { 0 } else { self.pool.busy_until() }
+        if self.excused { self.pool.busy_until() } else { 0 }
     }
 
-    fn leaves(&self, due: u64) -> bool {
+    fn leaves(&mut self, due: u64) -> bool {
         match self.stay {
             Stay::Always => false,
-            Stay::UntilWork => due == FOREVER || self.pool.anything_waiting(),
-            Stay::Never => true,
+            Stay::UntilWork => {
+                due == FOREVER || !self.own.is_empty() || self.pool.anything_waiting()
+            }
+            Stay::Until(_) => true,
+        }
+    }
+
+    fn interrupts(&mut self, handed: u64) -> bool {
+        // Before the horizon moves on: whoever sees nothing more due sees them in flight.
+        self.count_own();
+        match self.stay {
+            Stay::Always => false,
+            Stay::UntilWork => self.handed.count >= OWN_MAX,
+            Stay::Until(moment) => handed >= moment,
         }
     }
 }

@@ -19,8 +19,8 @@ pub enum Overload {
     Abort,
 }
 
-/// Worker time assumed of a workload's first operations.
-const UNKNOWN_NS: u64 = 10_000_000;
+/// Worker time assumed of a workload's first operation.
+pub(super) const UNKNOWN_NS: u64 = 10_000_000;
 
 #[derive(Clone, Copy)]
 pub(super) struct Ticket {
@@ -36,6 +36,8 @@ pub struct Station {
     pub(super) in_flight_bound: u64,
     pub(super) overload: Overload,
     pub(super) mix: Mix,
+    /// Operations that the component does in one go.
+    pub(super) batch_max: usize,
     /// Busy-waits after each operation for this many times its own duration: a planted fault.
     pub(super) planted_delay: f64,
     /// Its operations are run outside the pool, by the owner of its `Drain`.
@@ -75,6 +77,7 @@ impl Station {
         let waiting = if settings.overload == Overload::Queue { settings.queue } else { 0 };
         let bound = (settings.max_in_flight + waiting).max(1);
         Self {
+            batch_max: settings.component.batch_max(),
             component: settings.component,
             queue: Queue::new(bound),
             in_flight_bound: bound as u64,
@@ -100,6 +103,11 @@ impl Station {
     #[must_use]
     pub fn in_flight(&self) -> u64 {
         self.in_flight.load(Ordering::Acquire)
+    }
+
+    /// Whether another operation may be in flight beside those that are and `uncounted` more.
+    pub(super) fn has_room_beside(&self, uncounted: usize) -> bool {
+        self.in_flight.load(Ordering::Relaxed) + (uncounted as u64) < self.in_flight_bound
     }
 
     /// Whether something waits that a worker of the pool may take.

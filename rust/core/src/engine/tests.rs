@@ -8,59 +8,15 @@ use crate::arrivals::Process;
 use crate::arrivals::{Timetable, Workload};
 use crate::clock::Pacing;
 use crate::operations::{
-    Arrays, Build, BuildError, Completion, Component, Operation, Pause, Request, Status, Verdict,
-    build,
+    Build, Completion, Component, Operation, Pause, Request, Status, Verdict, build,
 };
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-/// Busy for a given time; pauses after every chunk.
-#[derive(Clone, Copy)]
-struct Busy {
-    busy_ns: u64,
-    chunk_ns: u64,
-}
+mod batches;
+mod doubles;
 
-fn busy(busy_ns: u64) -> Arc<Busy> {
-    Arc::new(Busy { busy_ns, chunk_ns: 50_000 })
-}
-
-impl Component for Busy {
-    fn ops(&self) -> &'static [&'static str] {
-        &["spin"]
-    }
-    fn operation(&self) -> Box<dyn Operation> {
-        Box::new(*self)
-    }
-    fn resident_bytes(&self, _: usize) -> u64 {
-        0
-    }
-    fn describe(&self) -> serde_json::Value {
-        serde_json::json!({})
-    }
-    fn evaluate(&self, _: &str, _: &Arrays) -> Result<Arrays, BuildError> {
-        Ok(Arrays::new())
-    }
-}
-
-impl Operation for Busy {
-    fn run(&mut self, _: Request, pause: &mut dyn Pause) -> Completion {
-        let mut left = self.busy_ns;
-        while left > 0 {
-            let chunk = left.min(self.chunk_ns);
-            let began = Instant::now();
-            while (began.elapsed().as_nanos() as u64) < chunk {
-                std::hint::spin_loop();
-            }
-            left -= chunk;
-            pause.point();
-        }
-        Completion { status: Status::Ok, units: 1 }
-    }
-    fn verify(&mut self) -> Verdict {
-        Verdict { checked: 1, violations: 0 }
-    }
-}
+use doubles::{Busy, busy, made};
 
 fn workload(component: Arc<dyn Component>, rate: f64) -> WorkloadSettings {
     WorkloadSettings {
@@ -119,7 +75,8 @@ fn an_open_loop_accounts_for_every_arrival() {
             assert!(counters.scheduled as f64 > 0.8 * expected, "{counters:?}");
             assert_eq!(reading.response.count(), counters.ok);
             assert_eq!(reading.lateness.count(), counters.scheduled);
-            assert_eq!(counters.verified, counters.ok);
+            // One in sixteen is chosen for checking.
+            assert!((counters.ok / 32..counters.ok / 8).contains(&counters.verified));
         }
     }
 }
@@ -127,7 +84,7 @@ fn an_open_loop_accounts_for_every_arrival() {
 #[test]
 fn what_comes_due_while_every_worker_is_busy_has_queued_and_is_not_late() {
     let unpausing = Busy { busy_ns: 4_000_000, chunk_ns: 4_000_000 };
-    let mut long = workload(Arc::new(unpausing), 500.0);
+    let mut long = workload(made(1, unpausing), 500.0);
     long.process = Process::Constant;
     let engine = Engine::start(&settings(1), vec![long]).unwrap();
     let (phase, _) = engine.begin_open(&[(0, 1.0)]).unwrap();
@@ -200,37 +157,18 @@ fn closed_loops_share_worker_time_alike_whatever_their_operations_cost() {
 }
 
 /// Counts the short operations that end while a long one is under way on the same worker.
+#[derive(Clone)]
 struct Watch {
     short_done: Arc<AtomicU64>,
     slipped_in: Arc<AtomicU64>,
     long: bool,
 }
 
-impl Component for Watch {
-    fn ops(&self) -> &'static [&'static str] {
-        &["watch"]
-    }
-    fn operation(&self) -> Box<dyn Operation> {
-        let (short_done, slipped_in) = (self.short_done.clone(), self.slipped_in.clone());
-        Box::new(Watch { short_done, slipped_in, long: self.long })
-    }
-    fn resident_bytes(&self, _: usize) -> u64 {
-        0
-    }
-    fn describe(&self) -> serde_json::Value {
-        serde_json::json!({})
-    }
-    fn evaluate(&self, _: &str, _: &Arrays) -> Result<Arrays, BuildError> {
-        Ok(Arrays::new())
-    }
-}
-
 impl Operation for Watch {
     fn run(&mut self, request: Request, pause: &mut dyn Pause) -> Completion {
         let before = self.short_done.load(Ordering::Relaxed);
         if self.long {
-            let mut busy = *busy(40_000_000);
-            busy.run(request, pause);
+            Busy::of(40_000_000).run(request, pause);
             let during = self.short_done.load(Ordering::Relaxed) - before;
             self.slipped_in.fetch_add(during, Ordering::Relaxed);
         } else {
@@ -248,7 +186,7 @@ fn short_operations_slip_in_at_the_pause_points_of_long_ones() {
     let (short_done, slipped_in) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
     let watch = |long| {
         let (short_done, slipped_in) = (short_done.clone(), slipped_in.clone());
-        workload(Arc::new(Watch { short_done, slipped_in, long }), 0.0)
+        workload(made(1, Watch { short_done, slipped_in, long }), 0.0)
     };
     let engine = Engine::start(&settings(1), vec![watch(true), watch(false)]).unwrap();
     engine.set_rates(&[20.0, 500.0]);
@@ -358,24 +296,8 @@ fn a_stop_wakes_every_waiting_thread_within_ten_milliseconds() {
 
 #[test]
 fn a_panicking_operation_is_an_error_and_the_pool_goes_on() {
+    #[derive(Clone)]
     struct Faulty;
-    impl Component for Faulty {
-        fn ops(&self) -> &'static [&'static str] {
-            &["panic"]
-        }
-        fn operation(&self) -> Box<dyn Operation> {
-            Box::new(Faulty)
-        }
-        fn resident_bytes(&self, _: usize) -> u64 {
-            0
-        }
-        fn describe(&self) -> serde_json::Value {
-            serde_json::json!({})
-        }
-        fn evaluate(&self, _: &str, _: &Arrays) -> Result<Arrays, BuildError> {
-            Ok(Arrays::new())
-        }
-    }
     impl Operation for Faulty {
         fn run(&mut self, request: Request, _: &mut dyn Pause) -> Completion {
             assert!(request.key & 1 == 0, "planted");
@@ -385,7 +307,7 @@ fn a_panicking_operation_is_an_error_and_the_pool_goes_on() {
             Verdict::default()
         }
     }
-    let engine = engine(vec![workload(Arc::new(Faulty), 0.0)]);
+    let engine = engine(vec![workload(made(1, Faulty), 0.0)]);
     let (phase, _) = engine.begin_closed(&[2]).unwrap();
     std::thread::sleep(milliseconds(30));
     engine.cease();

@@ -3,12 +3,13 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{Ordering, fence};
 
+use crate::arrivals::Arrival;
 use crate::clock::Clock;
-use crate::operations::{Completion, Operation, Pause, Request, Status};
+use crate::operations::{Completion, Operation, Pause, Request, Status, Verdict};
 
 use super::pool::Pool;
 use super::recorder::{Moments, Recorder};
-use super::seat::WAKING_NS;
+use super::seat::{OWN_MAX, SHORT_NS, WAKING_NS};
 use super::station::Ticket;
 
 /// How long an idle worker spins before it parks.
@@ -24,6 +25,11 @@ pub struct Worker<'p> {
     operations: Vec<Option<Box<dyn Operation>>>,
     /// Time that operations slipped in at pause points have taken from the current one.
     slipped_ns: u64,
+    /// Operations that it handed over to itself while it paced.
+    own: Vec<Ticket>,
+    /// Scratch of a batch.
+    requests: Vec<Request>,
+    ends: Vec<Completion>,
 }
 
 struct Slip<'a, 'p> {
@@ -46,10 +52,8 @@ impl Pause for Slip<'_, '_> {
             let next = pool.least_served(|index, tag| {
                 operations[index].is_some() && tag.wrapping_sub(self.tag) as i64 <= own as i64
             });
-            match next.and_then(|index| Some((index, pool.take(index)?))) {
-                Some((index, (ticket, tag, estimate))) => {
-                    now = self.worker.serve_ticket(index, &ticket, (tag, estimate), now);
-                }
+            match next.and_then(|index| Some((index, pool.stations[index].queue.pop()?))) {
+                Some((index, ticket)) => now = self.worker.slip_in(index, &ticket, now),
                 None => return,
             }
         }
@@ -63,7 +67,16 @@ impl<'p> Worker<'p> {
         let operations = stations
             .map(|station| (!station.hosted).then(|| station.component.operation()))
             .collect();
-        Self { pool, recorder, operations, slipped_ns: 0 }
+        let batch_max = pool.stations.iter().map(|station| station.batch_max).max().unwrap_or(1);
+        Self {
+            pool,
+            recorder,
+            operations,
+            slipped_ns: 0,
+            own: Vec::with_capacity(batch_max.max(OWN_MAX)),
+            requests: Vec::with_capacity(batch_max),
+            ends: Vec::with_capacity(batch_max),
+        }
     }
 
     /// Serves until the pool is stopped.
@@ -74,114 +87,235 @@ impl<'p> Worker<'p> {
         // and the worker is not free in between.
         let mut ended = None;
         while !pool.control.stopped() {
-            let next = pool.least_served(|_, _| true);
-            match next.and_then(|index| Some((index, pool.take(index)?))) {
-                Some((index, (ticket, tag, estimate))) => {
-                    let now = ended.unwrap_or_else(|| {
-                        pool.engaged();
-                        pool.clock.now()
-                    });
-                    self.slipped_ns = 0;
-                    ended = Some(self.serve_ticket(index, &ticket, (tag, estimate), now));
+            if let Some(index) = pool.least_served(|_, _| true) {
+                pool.take_some(index, &mut self.own);
+            }
+            if self.own.is_empty() {
+                if let Some(now) = ended.take() {
+                    pool.freed(now);
                 }
-                None => {
-                    if let Some(now) = ended.take() {
-                        pool.freed(now);
-                    }
-                    idle(pool);
-                }
+                idle(pool, &mut self.own);
+            }
+            if !self.own.is_empty() {
+                let now = ended.unwrap_or_else(|| {
+                    pool.engaged();
+                    pool.clock.now()
+                });
+                ended = Some(self.serve_own(now));
             }
         }
     }
 
-    /// Serves one operation from `began`, which is now, to its end; returns the moment of that.
-    /// `charge` is its start tag and the worker time charged in advance.
-    fn serve_ticket(
-        &mut self,
-        index: usize,
-        ticket: &Ticket,
-        charge: (u64, u64),
-        began: u64,
-    ) -> u64 {
+    /// Serves the operations that it has taken, from `began`, which is now; returns when that was
+    /// done.
+    fn serve_own(&mut self, began: u64) -> u64 {
         let pool = self.pool;
-        let arrival = ticket.arrival;
-        let (tag, estimate) = charge;
-        if arrival.phase < pool.abandon_below.load(Ordering::Acquire) {
-            self.recorder
-                .series(arrival.phase, arrival.workload, arrival.op)
-                .abandoned(arrival.due, began);
-            pool.refund(index, estimate);
-            pool.stations[index].in_flight.fetch_sub(1, Ordering::AcqRel);
-            return began;
+        let mut own = std::mem::take(&mut self.own);
+        let mut now = began;
+        let mut served = 0;
+        for group in own.chunk_by_mut(|left, right| left.arrival.workload == right.arrival.workload)
+        {
+            let index = usize::from(group[0].arrival.workload);
+            let (tag, charged) = pool.charge(index, group.len());
+            let (from, first, mut ended) = (now, served, 0);
+            for batch in group.chunks_mut(pool.stations[index].batch_max) {
+                // Only the first may take long: when it has, others are there for the rest.
+                if served > 0 && now - began > SHORT_NS && pool.others_free() {
+                    break;
+                }
+                now = self.run_own(index, batch, tag, now);
+                // What came due while a long operation was in flight is admitted beside it.
+                if now - began > SHORT_NS && pool.catch_up(now) {
+                    now = pool.clock.now();
+                }
+                served += batch.len();
+                ended += pool.succeed_all(batch, self.recorder, now);
+            }
+            pool.settle(index, ended, (charged, now - from), (served - first) as u64);
         }
+        pool.queue_again(&own[served..], self.recorder);
+        own.clear();
+        self.own = own;
+        now
+    }
+
+    /// Runs what it has taken of one workload, in one go, from `started`, which is now; returns the
+    /// moment at which it was done with.
+    fn run_own(&mut self, index: usize, batch: &[Ticket], tag: u64, started: u64) -> u64 {
+        self.slipped_ns = 0;
+        let phase = self.pool.abandon_below.load(Ordering::Acquire);
+        if batch.len() > 1 && batch.iter().all(|ticket| ticket.arrival.phase >= phase) {
+            return self.run_batch(index, batch, tag, started);
+        }
+        batch.iter().fold(started, |now, ticket| {
+            self.slipped_ns = 0;
+            if self.gives_up(ticket, now) {
+                now
+            } else {
+                self.run_ticket(index, ticket, tag, now).1
+            }
+        })
+    }
+
+    /// Counts an operation whose phase has been given up as abandoned; whether it was.
+    fn gives_up(&self, ticket: &Ticket, now: u64) -> bool {
+        let arrival = &ticket.arrival;
+        let over = arrival.phase < self.pool.abandon_below.load(Ordering::Acquire);
+        if over {
+            let series = self.recorder.series(arrival.phase, arrival.workload, arrival.op);
+            series.abandoned(arrival.due, now);
+        }
+        over
+    }
+
+    /// Serves one operation inside another, from `began`, which is now, to its end; returns the
+    /// moment of that.
+    fn slip_in(&mut self, index: usize, ticket: &Ticket, began: u64) -> u64 {
+        let pool = self.pool;
+        let (tag, charged) = pool.charge(index, 1);
         let outer_slipped = std::mem::take(&mut self.slipped_ns);
-        let (own_ns, mut ended) = self.run_ticket(index, ticket, tag, began);
-        pool.settle_charge(index, estimate, own_ns);
-        // What came due while this operation was in flight is admitted beside it.
-        if pool.catch_up(ended) {
-            ended = pool.clock.now();
+        let (mut own_ns, mut ended) = (0, began);
+        if !self.gives_up(ticket, began) {
+            (own_ns, ended) = self.run_ticket(index, ticket, tag, began);
+            if pool.catch_up(ended) {
+                ended = pool.clock.now();
+            }
         }
         self.slipped_ns = outer_slipped + (ended - began);
-        pool.succeed(&arrival, self.recorder, ended);
+        let succeeded = pool.succeed(&ticket.arrival, self.recorder, ended);
+        pool.settle(index, u64::from(!succeeded), (charged, own_ns), 1);
         ended
     }
 
     /// Runs, records and checks one operation; returns the worker time it took by itself, and
     /// the moment at which it was done with.
     fn run_ticket(&mut self, index: usize, ticket: &Ticket, tag: u64, started: u64) -> (u64, u64) {
-        let pool = self.pool;
         let arrival = ticket.arrival;
         let request = Request { op: arrival.op, key: arrival.key };
-        let Some(mut operation) = self.operations[index].take() else {
-            unreachable!("a worker never serves a workload inside itself");
-        };
+        let mut operation = self.begin(index);
         let run = catch_unwind(AssertUnwindSafe(|| {
             operation.run(request, &mut Slip { worker: self, tag, started })
         }));
-        let planted = pool.stations[index].planted_delay;
-        if planted > 0.0 {
-            let own = (pool.clock.now() - started).saturating_sub(self.slipped_ns);
-            let until = pool.clock.now() + (own as f64 * planted) as u64;
-            while pool.clock.now() < until {
-                std::hint::spin_loop();
-            }
-        }
-        let finished = pool.clock.now();
+        let finished = self.finish(index, started);
         let series = self.recorder.series(arrival.phase, arrival.workload, arrival.op);
-        let moments = Moments {
-            due: arrival.due,
-            started,
-            finished,
-            slipped_ns: self.slipped_ns,
-            unqueued: ticket.unqueued,
-        };
-        let mut ended = finished;
-        if let Ok(completion) = run {
-            series.completed(&moments, completion);
-            if completion.status == Status::Ok {
-                let verdict = operation.verify();
-                ended = pool.clock.now();
-                series.checked(verdict, ended - finished);
+        let completion = *run.as_ref().unwrap_or(&FAILED);
+        series.completed(&moments(ticket, started, finished, self.slipped_ns), completion, 1);
+        let verify = completion.status == Status::Ok;
+        let ended = self.end(index, run.is_ok().then_some(operation), verify, ticket, finished);
+        ((ended - started).saturating_sub(self.slipped_ns), ended)
+    }
+
+    /// Runs, records and checks several operations of one workload in one go; returns the moment
+    /// at which they were done with.
+    fn run_batch(&mut self, index: usize, batch: &[Ticket], tag: u64, started: u64) -> u64 {
+        let mut requests = std::mem::take(&mut self.requests);
+        let mut ends = std::mem::take(&mut self.ends);
+        requests.extend(
+            batch.iter().map(|Ticket { arrival, .. }| Request { op: arrival.op, key: arrival.key }),
+        );
+        let mut operation = self.begin(index);
+        let run = catch_unwind(AssertUnwindSafe(|| {
+            operation.run_batch(&requests, &mut Slip { worker: self, tag, started }, &mut ends);
+        }));
+        let finished = self.finish(index, started);
+        // A copy that panicked, or lost count, has failed in all of them.
+        let sound = run.is_ok() && ends.len() == batch.len();
+        if !sound {
+            ends.clear();
+            ends.resize(batch.len(), FAILED);
+        }
+        let served = finished - started;
+        let own_ns = served.saturating_sub(self.slipped_ns) / batch.len() as u64;
+        let mut left = batch.iter().zip(&ends).peekable();
+        while let Some((ticket, end)) = left.next() {
+            let mut count = 1;
+            while left.next_if(|(next, ended)| alike(ticket, next) && *ended == end).is_some() {
+                count += 1;
             }
-        } else {
-            // A panic is counted as an error; the copy it left behind is not used again.
-            series.completed(&moments, Completion { status: Status::Error, units: 0 });
-            operation = pool.stations[index].component.operation();
+            let arrival = &ticket.arrival;
+            let series = self.recorder.series(arrival.phase, arrival.workload, arrival.op);
+            series.completed(&moments(ticket, started, finished, served - own_ns), *end, count);
+        }
+        requests.clear();
+        ends.clear();
+        (self.requests, self.ends) = (requests, ends);
+        self.end(index, sound.then_some(operation), sound, &batch[0], finished)
+    }
+
+    /// Takes this worker's copy of a component.
+    fn begin(&mut self, index: usize) -> Box<dyn Operation> {
+        let Some(operation) = self.operations[index].take() else {
+            unreachable!("a worker never serves a workload inside itself");
+        };
+        operation
+    }
+
+    /// The moment at which what began at `started` has finished, after a planted delay.
+    fn finish(&self, index: usize, started: u64) -> u64 {
+        let clock = &self.pool.clock;
+        let finished = clock.now();
+        let planted = self.pool.stations[index].planted_delay;
+        if planted == 0.0 {
+            return finished;
+        }
+        let own = (finished - started).saturating_sub(self.slipped_ns);
+        let until = finished + (own as f64 * planted) as u64;
+        while clock.now() < until {
+            std::hint::spin_loop();
+        }
+        clock.now()
+    }
+
+    /// Checks the answers and gives the copy of the component back; one that panicked is not used
+    /// again. Returns the moment of that.
+    fn end(
+        &mut self,
+        index: usize,
+        operation: Option<Box<dyn Operation>>,
+        verify: bool,
+        ticket: &Ticket,
+        finished: u64,
+    ) -> u64 {
+        let mut ended = finished;
+        let component = &self.pool.stations[index].component;
+        let mut operation = operation.unwrap_or_else(|| component.operation());
+        if verify {
+            let verdict = operation.verify();
+            if verdict != Verdict::default() {
+                ended = self.pool.clock.now();
+                let Arrival { phase, workload, op, .. } = ticket.arrival;
+                self.recorder.series(phase, workload, op).checked(verdict, ended - finished);
+            }
         }
         self.operations[index] = Some(operation);
-        ((ended - started).saturating_sub(self.slipped_ns), ended)
+        ended
     }
 }
 
+/// What is counted of an operation that panicked.
+const FAILED: Completion = Completion { status: Status::Error, units: 0 };
+
+fn moments(ticket: &Ticket, started: u64, finished: u64, slipped_ns: u64) -> Moments {
+    Moments { due: ticket.arrival.due, started, finished, slipped_ns, unqueued: ticket.unqueued }
+}
+
+/// Whether two operations of a batch leave the same figures, but for how they end.
+fn alike(one: &Ticket, other: &Ticket) -> bool {
+    let (left, right) = (&one.arrival, &other.arrival);
+    left.due == right.due
+        && (left.phase, left.op) == (right.phase, right.op)
+        && one.unqueued == other.unqueued
+}
+
 /// Waits for an operation to run or for the pacer's seat, which it takes.
-fn idle(pool: &Pool) {
+fn idle(pool: &Pool, own: &mut Vec<Ticket>) {
     let deputy = pool.deputise();
     wait(pool, deputy);
     if deputy {
         pool.dismiss_deputy();
     }
     if pool.seat_vacant() {
-        pool.lead();
+        pool.lead(own);
     }
 }
 

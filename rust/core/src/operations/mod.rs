@@ -66,7 +66,19 @@ pub trait Operation: Send {
     /// Does the work; timed.
     fn run(&mut self, request: Request, pause: &mut dyn Pause) -> Completion;
 
-    /// Checks the answer of the last `run`; called after the clock was read.
+    /// Does several operations in one go, no more than the component's `batch_max`, and appends
+    /// how each of them ended; timed together.
+    fn run_batch(
+        &mut self,
+        requests: &[Request],
+        pause: &mut dyn Pause,
+        ended: &mut Vec<Completion>,
+    ) {
+        ended.extend(requests.iter().map(|request| self.run(*request, pause)));
+    }
+
+    /// Checks the answer of the last `run`, or those of the last `run_batch`; called after the
+    /// clock was read. Does nothing where none was chosen for checking.
     fn verify(&mut self) -> Verdict;
 }
 
@@ -77,6 +89,11 @@ pub trait Component: Send + Sync {
 
     /// A new worker's copy.
     fn operation(&self) -> Box<dyn Operation>;
+
+    /// How many operations its copies take in one go where so many wait.
+    fn batch_max(&self) -> usize {
+        1
+    }
 
     /// Bytes that the component keeps resident, shared data and `workers` copies together.
     fn resident_bytes(&self, workers: usize) -> u64;

@@ -103,7 +103,7 @@ impl Servers {
             slipped_ns: 0,
             unqueued: job.unqueued,
         };
-        series.completed(&moments, Completion { status: Status::Ok, units: 1 });
+        series.completed(&moments, Completion { status: Status::Ok, units: 1 }, 1);
         series.checked(Verdict { checked: 1, violations: 0 }, 0);
         let queue = &mut self.queues[usize::from(arrival.workload)];
         queue.running -= 1;
@@ -153,7 +153,7 @@ impl Servers {
         let key = CLOSED_LANE | queue.closed_ordinal;
         queue.closed_ordinal += 1;
         let arrival = Arrival { due: now, key, ..*previous };
-        self.recorder.series(arrival.phase, arrival.workload, arrival.op).asked(now);
+        self.recorder.series(arrival.phase, arrival.workload, arrival.op).asked(now, 1);
         self.admit(&arrival, now);
     }
 

@@ -1,0 +1,134 @@
+//! Operations that a component takes several at a time.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use crate::operations::{Completion, Operation, Pause, Request, Status, Verdict};
+
+use super::doubles::{Busy, made};
+use super::{Engine, conserved, milliseconds, settings, workload};
+
+const DONE: Completion = Completion { status: Status::Ok, units: 3 };
+
+/// Notes how many operations come at once, and does them in `busy_ns` together.
+#[derive(Clone)]
+struct Batcher {
+    sizes: Arc<Mutex<Vec<usize>>>,
+    busy_ns: u64,
+    checked: u32,
+}
+
+impl Batcher {
+    fn new(busy_ns: u64) -> Self {
+        Self { sizes: Arc::default(), busy_ns, checked: 0 }
+    }
+}
+
+impl Operation for Batcher {
+    fn run(&mut self, request: Request, pause: &mut dyn Pause) -> Completion {
+        let mut ended = Vec::new();
+        self.run_batch(&[request], pause, &mut ended);
+        ended[0]
+    }
+
+    fn run_batch(
+        &mut self,
+        requests: &[Request],
+        pause: &mut dyn Pause,
+        ended: &mut Vec<Completion>,
+    ) {
+        self.sizes.lock().unwrap().push(requests.len());
+        Busy::of(self.busy_ns).run(requests[0], pause);
+        self.checked = requests.len() as u32;
+        ended.extend(requests.iter().map(|_| DONE));
+    }
+
+    fn verify(&mut self) -> Verdict {
+        Verdict { checked: self.checked, violations: 0 }
+    }
+}
+
+#[test]
+fn a_closed_loop_of_batches_counts_every_operation_once() {
+    for workers in [1, 2] {
+        let batcher = Batcher::new(2_000);
+        let loads = vec![workload(made(16, batcher.clone()), 0.0)];
+        let engine = Engine::start(&settings(workers), loads).unwrap();
+        let (phase, began) = engine.begin_closed(&[100]).unwrap();
+        std::thread::sleep(milliseconds(50));
+        engine.change_closed(&[30]);
+        std::thread::sleep(milliseconds(50));
+        engine.cease();
+        assert!(engine.settle(1_000_000_000));
+        let reading = engine.reading(phase).unwrap()[0][0].clone();
+        let counters = reading.counters;
+        let sizes = batcher.sizes.lock().unwrap();
+        assert!(conserved(&counters) && counters.rejected == 0, "{counters:?}");
+        assert_eq!(sizes.iter().sum::<usize>() as u64, counters.ok);
+        assert_eq!(sizes.iter().max(), Some(&16));
+        assert_eq!((counters.units, counters.verified), (3 * counters.ok, counters.ok));
+        assert_eq!(reading.response.count(), counters.ok);
+        assert!(engine.system().occupancy(0).in_flight_max <= 100);
+        // The time of a batch is shared by its operations: no worker is busy twice.
+        let elapsed_ns = engine.system().now() - began;
+        assert!(
+            (sizes.len() as u64 * 2_000..workers as u64 * elapsed_ns).contains(&counters.busy_ns)
+        );
+    }
+}
+
+#[test]
+fn every_operation_of_a_batch_keeps_its_own_intended_start() {
+    let loads = vec![workload(made(64, Batcher::new(20_000_000)), 400.0)];
+    let engine = Engine::start(&settings(1), loads).unwrap();
+    let (phase, _) = engine.begin_open(&[(0, 1.0)]).unwrap();
+    std::thread::sleep(milliseconds(400));
+    engine.cease();
+    assert!(engine.settle(1_000_000_000));
+    let reading = engine.reading(phase).unwrap()[0][0].clone();
+    assert!(conserved(&reading.counters));
+    // While one batch is under way the next one's operations come due: each waits for what is
+    // left of it, evenly spread, and then as long as a batch takes.
+    let batches = |percent| reading.response.percentile(percent) as f64 / reading.service.mean();
+    assert!((1.25..1.9).contains(&batches(50.0)), "{}", batches(50.0));
+    assert!(batches(90.0) - batches(10.0) > 0.5, "{} {}", batches(10.0), batches(90.0));
+}
+
+#[test]
+fn a_batch_that_panics_or_loses_count_has_failed_in_all_its_operations() {
+    #[derive(Clone)]
+    struct Faulty(Arc<AtomicU64>);
+    impl Operation for Faulty {
+        fn run(&mut self, _: Request, _: &mut dyn Pause) -> Completion {
+            DONE
+        }
+        fn run_batch(
+            &mut self,
+            requests: &[Request],
+            _: &mut dyn Pause,
+            ended: &mut Vec<Completion>,
+        ) {
+            let turn = self.0.fetch_add(1, Ordering::Relaxed);
+            assert!(turn % 3 != 0, "planted");
+            let kept = if turn % 3 == 1 { requests.len() - 1 } else { requests.len() };
+            ended.extend(requests[..kept].iter().map(|_| DONE));
+        }
+        fn verify(&mut self) -> Verdict {
+            Verdict::default()
+        }
+    }
+    let loads = vec![workload(made(8, Faulty(Arc::default())), 0.0)];
+    let engine = Engine::start(&settings(1), loads).unwrap();
+    let (phase, _) = engine.begin_closed(&[8]).unwrap();
+    let counters = || engine.reading(phase).unwrap()[0][0].counters;
+    // A panic that is printed may take a tenth of a second.
+    let began = std::time::Instant::now();
+    while counters().ok == 0 && began.elapsed() < milliseconds(10_000) {
+        std::thread::sleep(milliseconds(5));
+    }
+    engine.cease();
+    assert!(engine.settle(1_000_000_000));
+    let counters = counters();
+    assert!(conserved(&counters) && counters.ok > 0 && counters.errors > 0, "{counters:?}");
+    assert_eq!(counters.units, 3 * counters.ok);
+}
