@@ -1,9 +1,10 @@
-"""Percentiles, shares and monotone fits, against exact answers and against their own coverage."""
+"""Ranks, shares and monotone fits, against exact answers."""
 
 from __future__ import annotations
 
 import itertools
 import math
+from statistics import NormalDist
 
 import numpy as np
 import pytest
@@ -11,28 +12,52 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from simulated import Sample
+from swarmbench._native import Histogram
 from swarmbench.estimates import (
-    batched,
+    at_rank,
     binomial_tail,
-    dispersion,
     isotonic,
-    quantile,
+    rank_share,
     resolved_percentile,
+    student_95,
 )
 
 
-@pytest.mark.parametrize("percentile", [50.0, 99.0, 99.9])
-def test_the_interval_of_a_percentile_covers_the_truth_in_about_95_percent(
-    percentile: float,
+@pytest.mark.parametrize(
+    ("samples", "share", "rank"),
+    [(20, 0.5, 6), (20, 0.5, 14), (1000, 0.99, 985), (1000, 0.99, 996), (9, 0.9, 7)],
+)
+def test_a_rank_lies_above_the_quantile_with_the_binomial_probability(
+    samples: int, share: float, rank: int
 ) -> None:
-    rng = np.random.default_rng(7)
-    truth = -math.log(1.0 - percentile / 100.0) * 1e6
-    covered = 0
-    for _ in range(1000):
-        estimate = quantile(Sample(rng.exponential(1e6, 20_000)), percentile)
-        covered += estimate.low_ns <= truth <= estimate.high_ns
+    below = sum(
+        math.comb(samples, k) * share**k * (1 - share) ** (samples - k) for k in range(rank)
+    )
+    found = rank_share(samples, share, NormalDist().inv_cdf(below)) * (samples + 1)
 
-    assert 930 <= covered <= 970
+    assert found == pytest.approx(rank, abs=0.02)
+
+
+def test_ranks_ascend_with_their_deviate_for_whole_and_other_sample_sizes() -> None:
+    for samples in (10.0, 33.3, 1e4, 1e8):
+        found = [rank_share(samples, 0.9, z) for z in (-3.0, -1.0, 0.0, 1.0, 3.0)]
+
+        assert found == sorted(found)
+        assert 0.0 < found[0] < found[-1] < 1.0
+        assert found[2] == pytest.approx(0.9, abs=0.5 / samples)
+
+
+def test_a_rank_between_two_values_lies_between_them_however_ranks_are_rounded() -> None:
+    values = np.array([100.0, 200.0, 400.0, 800.0])
+    for histogram in (Sample(values), Histogram.from_values(values.astype(np.int64))):
+        found = [at_rank(histogram, rank) for rank in (0.0, 1.0, 2.0, 2.5, 4.0, 9.0)]
+
+        assert found == pytest.approx([100, 100, 200, 300, 800, 800], rel=0.001)
+
+
+def test_students_quantile_is_that_of_the_tables() -> None:
+    for freedom, value in ((3, 3.182), (7, 2.365), (15, 2.131), (31, 2.040), (math.inf, 1.960)):
+        assert student_95(freedom) == pytest.approx(value, rel=0.003)
 
 
 def test_a_percentile_needs_ten_samples_beyond_it() -> None:
@@ -66,23 +91,9 @@ def test_the_binomial_tail_of_many_trials_is_finite_and_falls() -> None:
     assert binomial_tail(0, 10, 0.5) == 1.0
 
 
-def test_dispersion_is_one_for_independent_hits_and_large_for_a_cluster() -> None:
-    rng = np.random.default_rng(3)
-    independent = [int(n) for n in rng.binomial(200, 0.01, 20)]
-    clustered = [0] * 19 + [40]
-
-    assert dispersion(independent, [200] * 20, 0.01) < 2.0
-    assert dispersion(clustered, [200] * 20, 0.01) > 10.0
-
-
 @given(st.lists(st.floats(-10, 10), min_size=1, max_size=30))
 def test_an_isotonic_fit_ascends_and_keeps_the_mean(values: list[float]) -> None:
     _, fitted = isotonic(range(len(values)), values, [1.0] * len(values))
 
     assert all(b >= a for a, b in itertools.pairwise(fitted))
     assert sum(fitted) == pytest.approx(sum(values), abs=1e-9)
-
-
-def test_batches_cover_every_index_once() -> None:
-    assert [i for batch in batched(range(47)) for i in batch] == list(range(47))
-    assert batched([]) == []

@@ -31,6 +31,8 @@ LAYERS = (
     {"units"},
     {"schema", "hlog", "measured", "ceilings", "cgroup"},
     {"estimates"},
+    {"batches"},
+    {"trends"},
     {"outcome"},
     {"gpu", "lock"},
     {"machine"},

@@ -52,6 +52,19 @@ Load = OpenLoop | ClosedLoop
 
 
 @dataclass(frozen=True, slots=True)
+class Dispersion:
+    """How far apart a count of dependent events strays, over that of as many independent ones.
+
+    `index` is the ratio of the variances, told by `batches` of time. `settled` is false where
+    even the longest ones depended on each other, so that it may be larger still.
+    """
+
+    index: float
+    batches: int
+    settled: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Figures:
     """What one component, or one op type of it, did in a stretch; counts are of operations.
 
@@ -81,6 +94,8 @@ class Figures:
     unqueued: Histogram | None = None
     #: Worker time spent checking answers; not part of `busy_ns`.
     verify_ns: int = 0
+    #: By name of the histogram and percentile; empty where no times within the stretch are known.
+    dispersions: Mapping[str, Mapping[float, Dispersion]] = field(default_factory=dict)
     operations: Mapping[str, Figures] = field(default_factory=dict)
 
 

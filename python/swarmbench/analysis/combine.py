@@ -74,6 +74,8 @@ def _plus(left: Figures, left_s: float, right: Figures, right_s: float) -> Figur
         service=left.service.merged(right.service),
         lateness=left.lateness.merged(right.lateness),
         unqueued=_merged(left.unqueued, right.unqueued),
+        # Stretches at different loads have no percentile in common whose noise could be told.
+        dispersions={},
         queue_depth_max=max(left.queue_depth_max, right.queue_depth_max),
         in_flight_max=max(left.in_flight_max, right.in_flight_max),
         occupancy_mean=(left.occupancy_mean * left_s + right.occupancy_mean * right_s) / whole_s,

@@ -12,20 +12,17 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from swarmbench.batches import LATENCY_MAX_NS, batched, dispersion
 from swarmbench.estimates import (
     NORMAL_95,
     Quantile,
-    batched,
     binomial_tail,
-    dispersion,
     quantile,
     resolved_percentile,
 )
 from swarmbench.measured import Figures, Held, Histogram, Interval
 from swarmbench.outcome import Judgement, Limit, Trace, Verdict
 
-#: Above every recorded value (the recorder saturates at one hour).
-LATENCY_MAX_NS = 1 << 62
 #: A probability below which chance is not believed to have made an error or a backlog.
 ALPHA = 0.001
 
@@ -127,7 +124,8 @@ def _spread(held: Held, name: str, response: Histogram, slo: Slo) -> float:
     value = response.percentile(percentile)
     intervals = [i for i in held.intervals if i.component == name]
     over = [i.response.count_between(value + 1, LATENCY_MAX_NS) for i in intervals]
-    return dispersion(over, [i.response.count for i in intervals], 1.0 - percentile / 100.0)
+    # Few batches may by chance vary less than independent samples would; a probe's do not.
+    return max(1.0, dispersion(over, [i.response.count for i in intervals]).index)
 
 
 def take_traces(held: Held, limits: Mapping[str, Limit]) -> dict[str, Trace]:
