@@ -18,6 +18,12 @@ def percentiles(p50_ns: int, count: int) -> dict[str, Any]:
         "max": p50_ns * 12,
         "mean": p50_ns * 1.3,
         "count": count,
+        "interval_95": None
+        if count < 5000
+        else {
+            "p50": [round(p50_ns * 0.98), round(p50_ns * 1.02)],
+            "p99": [round(p50_ns * 4.7), round(p50_ns * 5.4)],
+        },
     }
 
 

@@ -13,13 +13,14 @@ from swarmbench.batches import (
     BATCHES_MIN,
     batched,
     dispersion,
+    halved,
     interval_of,
     long_enough,
     neighbours,
     rate_of,
     with_dispersions,
 )
-from swarmbench.measured import Dispersion, Figures
+from swarmbench.measured import Dispersion, Figures, Interval
 
 
 def test_batches_cover_every_index_once() -> None:
@@ -96,6 +97,24 @@ def test_the_interval_of_a_rate_holds_it_and_weighs_a_short_last_stretch_by_its_
     assert rate_of(range(100), [1.0] * 100).half_width == math.inf
 
 
+def test_intervals_made_one_keep_every_count_and_end_where_the_later_ended() -> None:
+    def tick(number: int, component: str) -> Interval:
+        response = Histogram.from_values(np.array([1000 * number + 7]))
+        return Interval(0.1 * number, 0.1, component, number, 5, 1, 2, 3, number, 9, 10, response)
+
+    ticks = [tick(n, name) for n in range(5) for name in ("a", "b")]
+    found = halved(ticks, 2)
+
+    assert [(i.component, i.load_epoch) for i in found] == [
+        *(("a", 1), ("b", 1), ("a", 3), ("b", 3), ("a", 4), ("b", 4))
+    ]
+    first = found[0]
+    assert (first.start_s, first.duration_s, first.queue_depth) == (0.0, 0.2, 1)
+    assert (first.scheduled, first.ok, first.errors, first.rejected) == (10, 2, 4, 6)
+    assert (first.busy_ns, first.response.count) == (20, 2)
+    assert sum(i.duration_s for i in found) == pytest.approx(1.0)
+
+
 @pytest.mark.parametrize("together", [1, 25])
 def test_figures_carry_the_dispersion_of_each_percentile_that_they_resolve(together: int) -> None:
     """Responses that come in runs of `together` equal ones are so many times as dispersed."""
@@ -104,10 +123,10 @@ def test_figures_carry_the_dispersion_of_each_percentile_that_they_resolve(toget
     growing = [Histogram.from_values(values[: 1000 * n]) for n in range(1, 33)]
     *history, last = [figures(each) for each in growing]
 
-    found = with_dispersions(last, history, (50.0, 99.0, 99.9, 99.99), 10)
+    found = with_dispersions(last, history)
 
     assert set(found.dispersions) == {"response", "service", "lateness"}
-    assert set(found.dispersions["response"]) == {50.0, 99.0, 99.9}
+    assert set(found.dispersions["response"]) == {50.0, 90.0, 99.0, 99.9}
     assert found.dispersions["response"][50.0].index == pytest.approx(together, rel=0.6)
     assert found.operations["one"].dispersions == found.dispersions
 

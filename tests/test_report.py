@@ -79,3 +79,13 @@ def test_a_missing_figure_is_a_dash_or_said_never_a_zero() -> None:
 
 def test_names_given_by_the_user_are_not_taken_for_markup() -> None:
     assert "note: [red]x[/red] [/]" in text_of(notes=["[red]x[/red] [/]"])
+
+
+def test_the_p99_shows_how_far_its_interval_reaches_and_nothing_where_it_has_none() -> None:
+    content = result_json()
+    response = content["components"]["consensus"]["response_ns"]
+    response |= {"p99": 1_000_000, "p99_9": None, "interval_95": {"p99": [800_000, 1_120_000]}}
+    content["components"]["streaming"]["response_ns"]["interval_95"] = {"p50": [1, 2]}
+    text = summary(Result.model_validate(content))
+    assert "1.00 ms ±20%" in text
+    assert "±" not in next(line for line in text.splitlines() if line.startswith("streaming"))

@@ -9,16 +9,17 @@ from dataclasses import replace
 from pathlib import Path
 
 import jsonschema
+import numpy as np
 import pytest
 
 from goldens import swarmbench
 from simulated import Pool, SimulatedDriver
 from swarmbench import _native
 from swarmbench.analysis.combine import Stretch
-from swarmbench.analysis.result import Capacity, ComponentFacts, Facts, assemble
+from swarmbench.analysis.result import Capacity, ComponentFacts, Facts, assemble, percentiles
 from swarmbench.engine import EngineDriver, Track
 from swarmbench.errors import Status
-from swarmbench.measured import Interval, Load, Resources
+from swarmbench.measured import Dispersion, Interval, Load, Resources
 from swarmbench.outcome import Outcome
 from swarmbench.plan import PHASES, Phases
 from swarmbench.scenarios.max_throughput import Settings, run
@@ -161,3 +162,32 @@ def test_the_command_finds_the_knee_of_mm1_in_nine_of_ten_seeds(
         found.append(json.loads(ended.stdout)["breaking_point"]["multiplier"])
 
     assert sum(abs(knee / 4.2 - 1.0) <= 0.05 for knee in found) >= 9, found
+
+
+def test_intervals_are_told_where_the_load_was_constant_and_nowhere_else() -> None:
+    outcome, stretches = on_engine({"consensus": 0.002}, 200.0, 1, servers=1)
+    phases = {phase.name: phase for phase in assemble(FACTS, outcome, stretches).phases}
+
+    for name in ("ramp_up", "search"):
+        assert phases[name].components["consensus"].response_ns.interval_95 is None
+    found = phases["sustained"].components["consensus"]
+    for kind in (found.response_ns, found.service_ns, found.operations["one"].response_ns):
+        assert kind.interval_95 is not None
+        for percentile in ("p50", "p90", "p99"):
+            low, high = getattr(kind.interval_95, percentile)
+            assert low <= getattr(kind, percentile) <= high < 1.2 * low
+    assert found.response_ns.precise in ("p50", "p90")
+
+
+@pytest.mark.parametrize("count", [9_990, 10_000])
+def test_a_percentile_without_ten_samples_beyond_it_is_null_and_so_is_its_interval(
+    count: int,
+) -> None:
+    spreads = {p: Dispersion(1.0, 32, settled=True) for p in (50.0, 90.0, 99.0, 99.9)}
+    found = percentiles(_native.Histogram.from_values(np.arange(1, count + 1)), spreads)
+
+    assert found.interval_95 is not None
+    assert (found.p99_9 is None) == (count < 10_000)
+    assert (found.interval_95.p99_9 is None) == (count < 10_000)
+    assert (found.p99, found.interval_95.p99) != (None, None)
+    assert found.precise == ("p99" if count >= 10_000 else "p90")

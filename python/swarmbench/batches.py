@@ -10,14 +10,21 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
-from swarmbench.estimates import Quantile, beyond, quantile, student_95
-from swarmbench.measured import Dispersion, Figures, Histogram
+from swarmbench.estimates import (
+    BEYOND_MIN,
+    PERCENTILES,
+    Quantile,
+    beyond,
+    quantile,
+    student_95,
+)
+from swarmbench.measured import Dispersion, Figures, Histogram, Interval
 
 Values = npt.NDArray[np.float64]
 
@@ -147,40 +154,85 @@ def independent_beyond(samples: int, percentile: float, spread: Dispersion) -> f
     return beyond(samples, percentile) / spread.index
 
 
-def with_dispersions(
-    figures: Figures, history: Sequence[Figures], percentiles: Sequence[float], beyond_min: int
-) -> Figures:
-    """The figures of a stretch with the dispersion behind each percentile, by op type too.
+def halved(intervals: Sequence[Interval], components: int) -> list[Interval]:
+    """Intervals of `components` components, in order, each two successive ones made one.
 
-    `history` are its figures at even times while it went on, each with all that was before. Only
-    percentiles with `beyond_min` samples beyond them are looked at.
+    Of an odd number the last stays as it is.
     """
-    kinds = ("response", "service", "lateness")
+    merged: list[Interval] = []
+    for at in range(0, len(intervals), 2 * components):
+        early = intervals[at : at + components]
+        late = intervals[at + components : at + 2 * components]
+        both = zip(early, late, strict=True) if late else ()
+        merged += [_joined(*pair) for pair in both] or early
+    return merged
+
+
+def _joined(early: Interval, late: Interval) -> Interval:
+    assert early.component == late.component
+    return replace(
+        late,
+        start_s=early.start_s,
+        duration_s=early.duration_s + late.duration_s,
+        scheduled=early.scheduled + late.scheduled,
+        ok=early.ok + late.ok,
+        errors=early.errors + late.errors,
+        rejected=early.rejected + late.rejected,
+        busy_ns=early.busy_ns + late.busy_ns,
+        response=early.response.merged(late.response),
+    )
+
+
+class History:
+    """What a stretch had done at even times while it went on, for the noise of what it did.
+
+    `read` gives its figures from its beginning to `elapsed_s`. At most `BATCHES` are kept.
+    """
+
+    def __init__(self, planned_s: float, read: Callable[[float], Mapping[str, Figures]]) -> None:
+        self._every_s = planned_s / BATCHES
+        self._read = read
+        self._past: list[Mapping[str, Figures]] = []
+
+    def keep(self, elapsed_s: float) -> None:
+        """Takes a reading where one is due."""
+        due = elapsed_s >= self._every_s * (len(self._past) + 1)
+        if due and len(self._past) < BATCHES:
+            self._past.append(self._read(elapsed_s))
+
+    def told(self, figures: Mapping[str, Figures]) -> dict[str, Figures]:
+        """The stretch's final figures with the dispersion of each percentile."""
+        return {
+            name: with_dispersions(each, [past[name] for past in self._past])
+            for name, each in figures.items()
+        }
+
+
+def with_dispersions(figures: Figures, history: Sequence[Figures]) -> Figures:
+    """The figures of a stretch with the dispersion behind each published percentile, by op too.
+
+    `history` are its figures at even times while it went on, each with all that was before.
+    """
     spreads = {
-        kind: _spreads(
-            [*(getattr(past, kind) for past in history), getattr(figures, kind)],
-            [p for p in percentiles if beyond(getattr(figures, kind).count, p) >= beyond_min],
-        )
-        for kind in kinds
+        kind: _spreads([getattr(each, kind) for each in (*history, figures)])
+        for kind in ("response", "service", "lateness")
     }
     operations = {
         name: with_dispersions(
-            part,
-            [past.operations[name] for past in history if name in past.operations],
-            percentiles,
-            beyond_min,
+            part, [past.operations[name] for past in history if name in past.operations]
         )
         for name, part in figures.operations.items()
     }
     return replace(figures, dispersions=spreads, operations=operations)
 
 
-def _spreads(growing: Sequence[Histogram], percentiles: Sequence[float]) -> dict[float, Dispersion]:
-    """The dispersion at each percentile of the last of cumulative histograms."""
+def _spreads(growing: Sequence[Histogram]) -> dict[float, Dispersion]:
+    """The dispersion at each percentile that the last of cumulative histograms resolves."""
     counts = np.diff([each.count for each in growing], prepend=0)
     found = {}
-    for percentile in percentiles:
-        value = growing[-1].percentile(percentile)
-        over = [each.count_between(value + 1, LATENCY_MAX_NS) for each in growing]
-        found[percentile] = dispersion(np.diff(over, prepend=0).tolist(), counts.tolist())
+    for percentile in PERCENTILES.values():
+        if beyond(growing[-1].count, percentile) >= BEYOND_MIN:
+            value = growing[-1].percentile(percentile)
+            over = [each.count_between(value + 1, LATENCY_MAX_NS) for each in growing]
+            found[percentile] = dispersion(np.diff(over, prepend=0).tolist(), counts.tolist())
     return found

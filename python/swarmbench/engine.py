@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from swarmbench import _native
+from swarmbench.batches import History, halved
 from swarmbench.errors import Interrupted, SafetyStop
 from swarmbench.measured import (
     ClosedLoop,
@@ -21,6 +22,8 @@ from swarmbench.measured import (
 
 #: Length of the intervals that figures are kept for, in seconds.
 TICK_S = 0.1
+#: Of a stretch so many are kept at most: in longer ones each two are made one, again and again.
+INTERVALS_MAX = 4096
 #: Queued operations are given up after this long a drain; one that still runs after as long
 #: again hangs.
 PATIENCE_S = 2.5
@@ -115,7 +118,11 @@ class EngineDriver:
         self._engine.gaps()
         number, begin_ns = self._begin(load)
         self._listener.begun(phase, load, begin_ns / 1e9, duration_s)
-        intervals = self._watch(phase, load, begin_ns, duration_s, until)
+        # A stretch that may end early is a probe: its percentiles are not published by themselves.
+        history = None
+        if drain and until is None and is_constant(load):
+            history = History(duration_s, lambda past_s: self._figures(number, past_s * 1e9))
+        intervals = self._watch(phase, load, begin_ns, duration_s, until, history)
         loaded_ns = self._engine.now() - begin_ns
         drain = drain or self._stop_requested()
         if drain:
@@ -125,7 +132,7 @@ class EngineDriver:
         if drain:
             self._settle()
             intervals += self._intervals(intervals, begin_ns)
-        stretch = self._file(number, phase, load, begin_ns, loaded_ns, drain=drain)
+        stretch = self._file(number, phase, load, begin_ns, loaded_ns, history, drain=drain)
         if self._stop_requested():
             raise Interrupted("interrupted: drained, and everything so far is kept")
         return Held(
@@ -178,6 +185,7 @@ class EngineDriver:
         begin_ns: int,
         duration_s: float,
         until: Callable[[list[Interval]], bool] | None,
+        history: History | None,
     ) -> list[Interval]:
         """Lets the stretch pass, interval by interval, and holds the load to what health allows."""
         intervals: list[Interval] = []
@@ -198,6 +206,10 @@ class EngineDriver:
                 raise SafetyStop(f"workload `{name}` was overloaded and its policy is `abort`")
             if until is not None and until(latest):
                 break
+            if history is not None:
+                history.keep(elapsed_s)
+            if len(intervals) >= INTERVALS_MAX * len(self._tracks):
+                intervals = halved(intervals, len(self._tracks))
             self._anchor()
         return intervals
 
@@ -277,9 +289,19 @@ class EngineDriver:
         )
 
     def _file(
-        self, number: int, phase: str, load: Load, begin_ns: int, loaded_ns: int, *, drain: bool
+        self,
+        number: int,
+        phase: str,
+        load: Load,
+        begin_ns: int,
+        loaded_ns: int,
+        history: History | None,
+        *,
+        drain: bool,
     ) -> Stretch:
         figures = self._figures(number, loaded_ns)
+        if history is not None:
+            figures = history.told(figures)
         stretch = Stretch(phase, load, begin_ns / 1e9, loaded_ns / 1e9, figures)
         self.stretches.append(stretch)
         if drain:
@@ -299,6 +321,11 @@ class EngineDriver:
             track.name: component_figures(track, ops, peak, duration_ns, now_ns)
             for track, ops, peak in zip(self._tracks, readings, maxima, strict=True)
         }
+
+
+def is_constant(load: Load) -> bool:
+    """Whether the load is the same from beginning to end."""
+    return isinstance(load, ClosedLoop) or len({m for _, m in load.multipliers}) == 1
 
 
 def multiplier_at(load: OpenLoop, elapsed_s: float) -> float:

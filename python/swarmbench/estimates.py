@@ -7,13 +7,19 @@ Ranks of a sample follow the binomial distribution whatever the values are distr
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from swarmbench.measured import Histogram
 
+#: The percentiles that are published, by their names.
+PERCENTILES: Mapping[str, float] = {"p50": 50.0, "p90": 90.0, "p99": 99.0, "p99_9": 99.9}
+#: Samples beyond a percentile that it takes to name it, ...
+BEYOND_MIN = 10
+#: ... and, counted as independent ones, to call it precise.
+PRECISE_MIN = 100
 #: Two-sided 95 % of a normal distribution.
 NORMAL_95 = 1.959964
 #: A logarithm's noise below which the histogram's three digits are the limit.

@@ -34,8 +34,21 @@ class Record(BaseModel):
     )
 
 
+class PercentileIntervals(Record):
+    """The 95 % interval of each percentile, in nanoseconds."""
+
+    p50: tuple[Count, Count] | None = None
+    p90: tuple[Count, Count] | None = None
+    p99: tuple[Count, Count] | None = None
+    p99_9: tuple[Count, Count] | None = None
+
+
 class Percentiles(Record):
-    """A distribution of times in nanoseconds."""
+    """A distribution of times in nanoseconds.
+
+    An interval is null where its percentile is, where the load was not held constant, where the
+    samples beyond the percentile are a few bursts, or where they depend on each other throughout.
+    """
 
     p50: Count | None = None
     p90: Count | None = None
@@ -44,6 +57,12 @@ class Percentiles(Record):
     max: Count | None = None
     mean: Amount | None = None
     count: Count = 0
+    interval_95: PercentileIntervals | None = None
+    precise: str | None = Field(
+        default=None,
+        description="The highest percentile with at least 100 samples beyond it, counted as "
+        "independent ones.",
+    )
 
     @model_validator(mode="after")
     def _ascends(self) -> Self:

@@ -14,7 +14,9 @@ from swarmbench.analysis.combine import Phase, Stretch, phases_of
 from swarmbench.analysis.recovery import recovery
 from swarmbench.analysis.resources import Pressure
 from swarmbench.analysis.trust import handover_delays, open_stretches, trust
-from swarmbench.measured import Figures, Histogram
+from swarmbench.batches import independent_beyond, interval_of
+from swarmbench.estimates import BEYOND_MIN, PERCENTILES, PRECISE_MIN, beyond
+from swarmbench.measured import Dispersion, Figures, Histogram
 from swarmbench.outcome import Outcome, Probe
 from swarmbench.schema import (
     RESULT_SCHEMA,
@@ -25,6 +27,7 @@ from swarmbench.schema import (
     Goodput,
     LoadProbe,
     OperationFigures,
+    PercentileIntervals,
     Percentiles,
     PhaseResult,
     Result,
@@ -34,7 +37,6 @@ from swarmbench.schema import (
 
 #: The phase whose figures stand for the components of a max-throughput run.
 MAIN_PHASE = "sustained"
-BEYOND_MIN = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,17 +163,39 @@ def above_roof(phase: PhaseResult) -> list[str]:
     return found
 
 
-def percentiles(histogram: Histogram) -> Percentiles:
-    """The published percentiles; null with fewer than ten samples beyond."""
+def percentiles(
+    histogram: Histogram, dispersions: Mapping[float, Dispersion] | None = None
+) -> Percentiles:
+    """The published percentiles, null with fewer than ten samples beyond, and their intervals.
+
+    `dispersions` are by percentile; without them nothing is said of the noise.
+    """
     count = histogram.count
     if not count:
         return Percentiles(count=0)
-    given = {"p50": 50.0, "p90": 90.0, "p99": 99.0, "p99_9": 99.9}
-    values = {
-        name: histogram.percentile(p) if count * (100.0 - p) / 100.0 >= BEYOND_MIN - 1e-9 else None
-        for name, p in given.items()
+    named = {
+        name: histogram.percentile(p)
+        for name, p in PERCENTILES.items()
+        if beyond(count, p) >= BEYOND_MIN
     }
-    return Percentiles(max=histogram.max, mean=histogram.mean, count=count, **values)
+    told, precise = {}, None
+    for name, value in named.items():
+        percentile = PERCENTILES[name]
+        spread = (dispersions or {}).get(percentile)
+        found = interval_of(histogram, percentile, spread)
+        if spread is not None and found is not None:
+            # An estimate is at least 1 ns, for its logarithm; a value may be 0.
+            told[name] = (min(value, found.low_ns), found.high_ns)
+            if independent_beyond(count, percentile, spread) >= PRECISE_MIN:
+                precise = name
+    return Percentiles(
+        max=histogram.max,
+        mean=histogram.mean,
+        count=count,
+        interval_95=None if dispersions is None else PercentileIntervals(**told),
+        precise=precise,
+        **named,
+    )
 
 
 def _phase(phase: Phase, facts: Facts) -> PhaseResult:
@@ -219,9 +243,9 @@ def _figures(figures: Figures, phase: Phase, capacity: Capacity | None) -> dict[
         "abandoned": figures.abandoned,
         "offered_ops_s": figures.scheduled / phase.duration_s if phase.offered else None,
         "achieved_ops_s": figures.ok / phase.duration_s,
-        "response_ns": percentiles(figures.response),
-        "service_ns": percentiles(figures.service),
-        "lateness_ns": percentiles(figures.lateness),
+        "response_ns": percentiles(figures.response, figures.dispersions.get("response")),
+        "service_ns": percentiles(figures.service, figures.dispersions.get("service")),
+        "lateness_ns": percentiles(figures.lateness, figures.dispersions.get("lateness")),
         "queue_depth_max": figures.queue_depth_max,
         "in_flight_max": figures.in_flight_max,
         "verified": figures.verified,

@@ -15,6 +15,7 @@ from swarmbench.schema import (
     CriterionResult,
     Interval,
     OperationFigures,
+    Percentiles,
     Result,
 )
 from swarmbench.units import about_bytes, about_count, about_seconds
@@ -158,10 +159,19 @@ def _figures_cells(figures: OperationFigures) -> tuple[str, ...]:
         "closed" if offered is None else about_count(float(f"{offered:.3g}")),
         about_count(float(f"{figures.achieved_ops_s:.3g}")),
         _nanoseconds(figures.response_ns.p50),
-        _nanoseconds(figures.response_ns.p99),
+        _nanoseconds(figures.response_ns.p99) + _half_width(figures.response_ns),
         value,
         roof,
     )
+
+
+def _half_width(response: Percentiles) -> str:
+    """` ±5%`: the further end of the p99's interval, as a share of it; nothing without one."""
+    told = None if response.interval_95 is None else response.interval_95.p99
+    if told is None or not response.p99:
+        return ""
+    furthest = max(response.p99 - told[0], told[1] - response.p99)
+    return f" ±{furthest / response.p99:.0%}"
 
 
 def _share(figures: ComponentFigures) -> str:
