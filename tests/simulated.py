@@ -126,7 +126,7 @@ class SimulatedDriver:
         cut = {name: _before(stream, duration_s) for name, stream in fresh.items()}
         self.backlog = {}
         if not drain:
-            self.backlog = {n: s.due[s.done > duration_s] - duration_s for n, s in streams.items()}
+            self.backlog = {n: _waiting(s, duration_s) - duration_s for n, s in streams.items()}
         bad = self.bad(number)
         held = Held(
             phase,
@@ -183,6 +183,11 @@ class SimulatedDriver:
             int(busy),
             Sample(responses),
         )
+
+
+def _waiting(stream: Stream, end: float) -> Values:
+    """The intended starts of what had arrived by then and was not done."""
+    return stream.due[(stream.due < end) & (stream.done > end)]
 
 
 def _before(stream: Stream, end: float) -> Stream:

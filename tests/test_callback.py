@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pytest
 
 from swarmbench import _native
-from swarmbench.experiments import hold_callable
+from swarmbench.experiments import Rule, hold_callable, measure_callable
 from swarmbench.measured import Figures
 
 Keys = npt.NDArray[np.uint64]
@@ -117,6 +117,39 @@ def test_a_load_that_makes_no_sense_is_refused() -> None:
     for load in ({}, {"rate_s": 1.0, "in_flight": 1}):
         with pytest.raises(ValueError, match="open loop"):
             hold_callable(print, 0.1, **load)  # type: ignore[arg-type]
+        with pytest.raises(ValueError, match="open loop"):
+            measure_callable(print, **load)  # type: ignore[arg-type]
+
+
+def test_a_callable_is_measured_until_it_is_known_and_no_longer_than_the_rule_allows() -> None:
+    rule = Rule(0.1, 0.4, 0.2, 0.6, samples_min=100, percentile=50.0)
+    for load in ({"rate_s": 4000.0}, {"in_flight": 16}):
+        found = measure_callable(lambda *fields: None, rule, **load)  # type: ignore[arg-type]
+
+        assert conserved(found.held.components["call"])
+        assert found.held.components["call"].ok > 300
+        assert 0.1 <= found.warm_up_s < 5.0
+        assert 0.2 <= found.held.duration_s < 5.0
+        assert found.converged == (not found.doubts)
+
+
+def test_a_callable_that_becomes_slower_does_not_converge_and_one_that_raises_is_raised() -> None:
+    rule = Rule(0.2, 0.4, 0.8, 0.8, samples_min=100, percentile=50.0, percentile_precision=9.0)
+    began_s = time.monotonic()
+
+    def slower(op: int, key: int) -> None:
+        time.sleep(0.002 * (time.monotonic() - began_s + 0.1))
+
+    assert any(
+        "call's" in doubt
+        for doubt in measure_callable(slower, rule, in_flight=1, per_op=True).doubts
+    )
+
+    def broken(*fields: object) -> None:
+        raise LookupError("planted")
+
+    with pytest.raises(LookupError, match="planted"):
+        measure_callable(broken, rule, rate_s=1000.0)
 
 
 def test_a_consumer_takes_and_gives_back_by_hand_beside_the_pool() -> None:

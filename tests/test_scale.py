@@ -9,6 +9,8 @@ import pytest
 
 from goldens import swarmbench
 from swarmbench.analysis.usl import Usl, fit, law_of
+from swarmbench.experiments.scale import Point, Scaling
+from swarmbench.report.scale import scaling_text
 
 
 @pytest.mark.parametrize(
@@ -64,7 +66,22 @@ def test_the_command_measures_every_point_in_every_round() -> None:
     assert [point["threads"] for point in found["points"]] == [1, 2]
     assert all(len(point["rates_s"]) == 2 for point in found["points"])
     assert all(min(point["rates_s"]) > 0 for point in found["points"])
+    for point in found["points"]:
+        assert 0.0 < point["warm_up_s"] < 1.0
+        assert point["converged"] == (not point["doubts"])
     assert found["fit"]["law"]["rate"] > 0
+
+
+def test_a_point_that_did_not_converge_is_marked_with_the_reason() -> None:
+    points = (
+        Point(1, (100.0, 110.0), 1000, converged=True, warm_up_s=0.1),
+        Point(2, (150.0, 190.0), None, converged=False, warm_up_s=0.8, doubts=("cold", "short")),
+    )
+    lines = scaling_text([Scaling("consensus", points, None)]).splitlines()
+
+    assert [line.endswith("*") for line in lines[2:4]] == [False, True]
+    assert lines[4] == "  * 2 did not converge: cold, and 1 more"
+    assert not any(line.startswith("  *") for line in lines[5:])
 
 
 @pytest.mark.parametrize("axis", ["threads", "threads=0", "threads=1,x", "gpus=1", "threads=2000"])

@@ -184,7 +184,7 @@ def calibrate_command(
 @app.command("scale", short_help="Throughput and p99 along the number of workers.")
 def scale_command(
     axis: Annotated[str, _key("threads=N,N", "Points of the axis. Required.")],
-    duration: Annotated[str, _key("TIME", "Of each hold. Default: 2s.")] = "2s",
+    duration: Annotated[str, _key("TIME", "Of each hold, at most. Default: 2s.")] = "2s",
     rounds: Annotated[int, typer.Option(min=2, max=100, help="Holds at each point.")] = 5,
     components: _Components = None,
     config: _File = None,

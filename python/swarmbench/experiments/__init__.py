@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
-from swarmbench.experiments.callback import hold_callable
+from swarmbench.experiments.callback import hold_callable, measure_callable
+from swarmbench.scenarios.steady import Rule, Steady
 
-__all__ = ["hold_callable"]
+__all__ = ["Rule", "Steady", "hold_callable", "measure_callable"]

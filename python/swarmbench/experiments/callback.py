@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
-from typing import Literal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Literal, TypedDict, Unpack
 
 from swarmbench import _native
 from swarmbench.engine import op_figures
 from swarmbench.errors import MachineError
+from swarmbench.experiments.alone import measured_alone
 from swarmbench.measured import Figures
+from swarmbench.scenarios.steady import Rule, Steady
 
 #: How long operations under way are waited for at the end, and again after the queued are given up.
 PATIENCE_S = 5.0
@@ -41,34 +45,81 @@ def hold_callable(
     `keys` are unique; all randomness of an operation should be keyed by its own. Raises
     `ValueError` for loads that make no sense and `MachineError` where `call` does not return.
     """
-    if (rate_s is None) == (in_flight is None):
+    load = _Load(rate_s, in_flight, batch, linger_s, per_op, process, queue, seed)
+    with _served(call, load) as engine:
+        return _held(engine, seconds, in_flight)
+
+
+class CallableLoad(TypedDict, total=False):
+    """The load of a callable and how it is called: the options of `hold_callable`."""
+
+    rate_s: float | None
+    in_flight: int | None
+    batch: int
+    linger_s: float
+    per_op: bool
+    process: Literal["poisson", "constant"]
+    queue: int
+    seed: int
+
+
+def measure_callable(
+    call: Callable[..., object], rule: Rule | None = None, **load: Unpack[CallableLoad]
+) -> Steady:
+    """Puts `call` under load until it is steady, and on until its figures are known.
+
+    Options and errors are those of `hold_callable`; `rule` says how long and how precisely. The
+    figures are `held.components["call"]` of the answer, which says whether they converged.
+    """
+    options = _Load(**load)
+    with _served(call, options) as engine:
+        return measured_alone(engine, "call", ["call"], options.in_flight, rule or Rule())
+
+
+@dataclass(frozen=True, slots=True)
+class _Load:
+    rate_s: float | None = None
+    in_flight: int | None = None
+    batch: int = 256
+    linger_s: float = 0.0
+    per_op: bool = False
+    process: Literal["poisson", "constant"] = "poisson"
+    queue: int = 10_000
+    seed: int = 1
+
+
+@contextmanager
+def _served(call: Callable[..., object], load: _Load) -> Iterator[_native.Engine]:
+    """An engine whose only workload a thread serves by `call`; raises what `call` raised."""
+    if (load.rate_s is None) == (load.in_flight is None):
         raise ValueError("give `rate_s` for an open loop or `in_flight` for a closed one")
     workload = _native.Workload(
         _native.Component.outside(["call"]),
         weights=[1.0],
-        rate=rate_s or 0.0,
-        process=process,
-        max_in_flight=max(1, in_flight or 1),
-        queue=queue,
+        rate=load.rate_s or 0.0,
+        process=load.process,
+        max_in_flight=max(1, load.in_flight or 1),
+        queue=load.queue,
     )
-    engine = _native.Engine([workload], seed=seed, workers=0)
+    engine = _native.Engine([workload], seed=load.seed, workers=0)
     drain = engine.drain()
     assert drain is not None
     ended: list[BaseException | None] = []
 
     def serve() -> None:
-        ended.append(drain.serve(call, batch=batch, linger_s=linger_s, per_op=per_op))
+        ended.append(
+            drain.serve(call, batch=load.batch, linger_s=load.linger_s, per_op=load.per_op)
+        )
 
     consumer = threading.Thread(target=serve, name="callable", daemon=True)
     consumer.start()
     try:
-        figures = _held(engine, seconds, in_flight)
+        yield engine
     finally:
         engine.stop()
     consumer.join()
     if ended[0] is not None:
         raise ended[0]
-    return figures
 
 
 def _held(engine: _native.Engine, seconds: float, in_flight: int | None) -> Figures:

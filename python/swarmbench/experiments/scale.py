@@ -4,33 +4,39 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 from typing import Any
 
 from swarmbench import _native
 from swarmbench.analysis.usl import Fit, fit
-from swarmbench.engine import op_figures
-from swarmbench.errors import MachineError
-from swarmbench.measured import Figures
+from swarmbench.experiments.alone import measured_alone
+from swarmbench.measured import Held
 from swarmbench.plan import Plan
+from swarmbench.scenarios.steady import Rule, Steady
 from swarmbench.workloads import native_workload
 
 ROUNDS = 5
-#: Share of each hold that warms up and is not counted.
-WARM_SHARE = 0.2
-PATIENCE_S = 10.0
+#: How well each hold is to know throughput and median, as shares of them, and from how many
+#: operations at least; the p99 takes more than a short hold of a slow component has.
+RATE_PRECISION, MEDIAN_PRECISION, SAMPLES_MIN = 0.05, 0.1, 100
 
 Progress = Callable[[str, float], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One component at one number of workers: each round's rate, and the median p99."""
+    """One component at one number of workers: each round's rate, and the median p99.
+
+    `warm_up_s` is the median of the rounds' too; `doubts` say why one did not converge.
+    """
 
     threads: int
     rates_s: tuple[float, ...]
     response_p99_ns: int | None
+    converged: bool
+    warm_up_s: float
+    doubts: tuple[str, ...] = ()
 
     @property
     def rate_s(self) -> float:
@@ -61,6 +67,7 @@ def along_threads(
 ) -> list[Scaling]:
     """Every component of `plan` in a closed loop, alone, at each number of workers.
 
+    A hold lasts until the component is steady and its figures are known, and `hold_s` at most.
     Rounds go up and down the axis in turns, so that a drift of the machine is shared by all points.
     Raises `MachineError` where an operation hangs.
     """
@@ -68,8 +75,14 @@ def along_threads(
         each.name: each.component.prepare(seed=plan.seed, threads=max(threads))
         for each in plan.workloads
     }
-    found: dict[tuple[str, int], list[Figures]] = {}
-    lengths: dict[tuple[str, int], list[float]] = {}
+    found: dict[tuple[str, int], list[Steady]] = {}
+    rule = replace(
+        Rule.within(hold_s),
+        samples_min=SAMPLES_MIN,
+        percentile=50.0,
+        rate_precision=RATE_PRECISION,
+        percentile_precision=MEDIAN_PRECISION,
+    )
     steps = rounds * len(plan.workloads) * len(threads)
     done = 0
     for number in range(rounds):
@@ -82,45 +95,40 @@ def along_threads(
                     workers=count,
                     worker_cpus=list(plan.cpus),
                 )
-                figures, seconds = _held(engine, each.name, each.stress_in_flight, hold_s)
-                found.setdefault((each.name, count), []).append(figures)
-                lengths.setdefault((each.name, count), []).append(seconds)
+                ops = built[each.name].ops()
+                try:
+                    held = measured_alone(engine, each.name, ops, each.stress_in_flight, rule)
+                finally:
+                    engine.stop()
+                found.setdefault((each.name, count), []).append(held)
                 done += 1
     return [
-        _scaling(each.name, {n: (found[each.name, n], lengths[each.name, n]) for n in threads})
-        for each in plan.workloads
+        _scaling(each.name, {n: found[each.name, n] for n in threads}) for each in plan.workloads
     ]
 
 
-def _held(
-    engine: _native.Engine, name: str, in_flight: int, hold_s: float
-) -> tuple[Figures, float]:
-    """What one closed loop did after its warm-up, and for how many seconds."""
-    try:
-        for seconds in (WARM_SHARE * hold_s, (1.0 - WARM_SHARE) * hold_s):
-            phase, began_ns = engine.begin_closed([in_flight])
-            engine.wait(seconds)
-            ended_ns = engine.cease()
-            if not engine.settle(PATIENCE_S):
-                raise MachineError(f"an operation of {name} has hung for {PATIENCE_S:g} s")
-        now_ns = engine.now()
-        elapsed_ns = ended_ns - began_ns
-        reading = op_figures(engine.reading(phase)[0], engine.maxima()[0], elapsed_ns, now_ns)
-        return reading, (now_ns - began_ns) / 1e9
-    finally:
-        engine.stop()
-
-
-def _scaling(
-    name: str, measured: Mapping[int, tuple[Sequence[Figures], Sequence[float]]]
-) -> Scaling:
-    points = []
-    for threads, (rounds, seconds) in measured.items():
-        rates = tuple(
-            figures.ok / length for figures, length in zip(rounds, seconds, strict=True)
-        )  # fmt: skip
-        tails = [each.response.percentile(99.0) for each in rounds if each.response.count >= 1000]
-        points.append(Point(threads, rates, int(median(tails)) if tails else None))
+def _scaling(name: str, measured: Mapping[int, Sequence[Steady]]) -> Scaling:
+    points = [_point(name, threads, rounds) for threads, rounds in measured.items()]
     rates_of = {point.threads: point.rates_s for point in points}
     sound = len(points) >= 2 and all(min(point.rates_s) > 0.0 for point in points)
     return Scaling(name, tuple(points), fit(rates_of) if sound else None)
+
+
+def _point(name: str, threads: int, rounds: Sequence[Steady]) -> Point:
+    responses = [each.held.components[name].response for each in rounds]
+    tails = [each.percentile(99.0) for each in responses if each.count >= 1000]
+    doubts = dict.fromkeys(doubt for each in rounds for doubt in each.doubts)
+    return Point(
+        threads,
+        tuple(_rate_s(each.held) for each in rounds),
+        int(median(tails)) if tails else None,
+        converged=all(each.converged for each in rounds),
+        warm_up_s=median(each.warm_up_s for each in rounds),
+        doubts=tuple(doubts),
+    )
+
+
+def _rate_s(held: Held) -> float:
+    """Operations per second of a drained hold; what its drain completed took its time too."""
+    seconds = sum(each.duration_s for each in held.intervals)
+    return held.components[held.intervals[0].component].ok / seconds

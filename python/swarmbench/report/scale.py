@@ -20,6 +20,10 @@ class Point(Protocol):
     def rates_s(self) -> Sequence[float]: ...
     @property
     def response_p99_ns(self) -> int | None: ...
+    @property
+    def converged(self) -> bool: ...
+    @property
+    def doubts(self) -> Sequence[str]: ...
 
 
 class Scaling(Protocol):
@@ -46,10 +50,16 @@ def _lines(scaling: Scaling) -> Iterator[str]:
     for point in scaling.points:
         p99 = "-" if point.response_p99_ns is None else about_seconds(point.response_p99_ns / 1e9)
         speedup = "-" if not first.rate_s else f"{point.rate_s / first.rate_s:.2f}x"
+        mark = "" if point.converged else " *"
         yield (
             f"  {point.threads:>7}  {_rate(point.rate_s):>9}  {_rate(min(point.rates_s)):>9}  "
-            f"{_rate(max(point.rates_s)):>9}  {speedup:>7}  {p99:>8}"
+            f"{_rate(max(point.rates_s)):>9}  {speedup:>7}  {p99:>8}{mark}"
         )
+    for point in scaling.points:
+        if not point.converged:
+            reason, *more = point.doubts
+            others = f", and {len(more)} more" if more else ""
+            yield f"  * {point.threads} did not converge: {reason}{others}"
     if scaling.fit is None:
         yield "  no law: it needs two points or more, each with work done"
         return
