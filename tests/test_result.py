@@ -191,3 +191,22 @@ def test_a_percentile_without_ten_samples_beyond_it_is_null_and_so_is_its_interv
     assert (found.interval_95.p99_9 is None) == (count < 10_000)
     assert (found.p99, found.interval_95.p99) != (None, None)
     assert found.precise == ("p99" if count >= 10_000 else "p90")
+
+
+@pytest.mark.parametrize("drift_per_hour", [0.0, 200.0])
+def test_the_sustained_phase_is_called_stationary_where_nothing_moves_in_it(
+    drift_per_hour: float,
+) -> None:
+    workload = _native.SimulatedWorkload(rate=100.0, service_ns=1e6, service="exponential")
+    engine = _native.Engine.simulated([workload], seed=1, servers=1, drift_per_hour=drift_per_hour)
+    tracks = [Track("consensus", ("one",), 8)]
+    driver = EngineDriver(engine, tracks, workers=1, meter=NoMeter(), listener=NoListener())
+    outcome = run(driver, Settings.of(PHASES["quick"]))
+    driver.finish()
+    found = assemble(FACTS, outcome, driver.stretches)
+
+    verdicts = {phase.name: phase.stationary for phase in found.phases}
+    said = [note for note in found.notes if note.startswith("sustained was not stationary: ")]
+    assert verdicts.pop("sustained") == (drift_per_hour == 0.0)
+    assert set(verdicts.values()) == {None}
+    assert len(said) == (0 if drift_per_hour == 0.0 else 2)

@@ -131,6 +131,11 @@ class PhaseResult(Record):
     start_s: Amount
     duration_s: Amount
     multiplier: Amount | None = None
+    stationary: bool | None = Field(
+        default=None,
+        description="Whether no component's throughput or median response had a trend; null where "
+        "the load changes or too little was completed to tell.",
+    )
     components: dict[str, ComponentFigures]
 
 

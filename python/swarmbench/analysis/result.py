@@ -16,7 +16,7 @@ from swarmbench.analysis.resources import Pressure
 from swarmbench.analysis.trust import handover_delays, open_stretches, trust
 from swarmbench.batches import independent_beyond, interval_of
 from swarmbench.estimates import BEYOND_MIN, PERCENTILES, PRECISE_MIN, beyond
-from swarmbench.measured import Dispersion, Figures, Histogram
+from swarmbench.measured import Dispersion, Figures, Held, Histogram, Interval
 from swarmbench.outcome import Outcome, Probe
 from swarmbench.schema import (
     RESULT_SCHEMA,
@@ -34,9 +34,12 @@ from swarmbench.schema import (
     Trust,
     Verdict,
 )
+from swarmbench.trends import Drift, drifts
 
 #: The phase whose figures stand for the components of a max-throughput run.
 MAIN_PHASE = "sustained"
+#: Probability that a main phase which is stationary is called otherwise.
+STATIONARY_LEVEL = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +92,8 @@ def assemble(facts: Facts, outcome: Outcome, stretches: Sequence[Stretch]) -> Re
     phases = phases_of(stretches)
     broke, pressure = culprit(outcome), limiting_resource(outcome)
     back = recovery(outcome.calm, outcome.limits, outcome.recovery.duration_s)
-    shown = [_phase(p, facts) for p in phases]
+    moved = drifts(loaded(outcome.sustained), STATIONARY_LEVEL)
+    shown = [_phase(p, facts, moved if p.name == MAIN_PHASE else None) for p in phases]
     little = [v for p in phases for v in littles.violations(p.name, p.components, p.loaded_s)]
     believed = trust(
         outcome,
@@ -131,6 +135,7 @@ def assemble(facts: Facts, outcome: Outcome, stretches: Sequence[Stretch]) -> Re
         notes=[
             *facts.notes,
             *_judged_at(outcome),
+            *(f"{MAIN_PHASE} was not stationary: {drift}" for drift in moved or ()),
             *(f"{each}; this machine's timers are no better" for each in unresolved),
         ],
     )
@@ -198,8 +203,15 @@ def percentiles(
     )
 
 
-def _phase(phase: Phase, facts: Facts) -> PhaseResult:
+def loaded(held: Held) -> list[Interval]:
+    """The intervals of a stretch up to its last arrival, without its drain."""
+    last = max((each.start_s for each in held.intervals if each.scheduled), default=0.0)
+    return [each for each in held.intervals if each.start_s <= last]
+
+
+def _phase(phase: Phase, facts: Facts, moved: Sequence[Drift] | None) -> PhaseResult:
     return PhaseResult(
+        stationary=None if moved is None else not moved,
         name=phase.name,
         start_s=phase.start_s,
         duration_s=phase.duration_s,

@@ -124,7 +124,7 @@ def _spread(held: Held, name: str, response: Histogram, slo: Slo) -> float:
     value = response.percentile(percentile)
     intervals = [i for i in held.intervals if i.component == name]
     over = [i.response.count_between(value + 1, LATENCY_MAX_NS) for i in intervals]
-    # Few batches may by chance vary less than independent samples would; a probe's do not.
+    # A probe has few batches, which vary less than independent samples now and then by chance.
     return max(1.0, dispersion(over, [i.response.count for i in intervals]).index)
 
 
