@@ -89,19 +89,18 @@ fn open(rate: f64, duration_s: f64, batch: usize) -> String {
     let ended = engine.system().now();
     let reading = sum(&engine, phase);
     let drawn = drawn(&engine, ceased);
-    let late = |percent| reading.lateness.percentile(percent);
-    format!(
-        "{{\"ops_s\": {}, \"cpu\": {cpu}, \"drawn\": {drawn}, \"issued\": {}, \"late_p50_ns\": {}, \
-         \"late_p90_ns\": {}, \"late_p99_ns\": {}, \"response_p50_ns\": {}, \
-         \"response_p99_ns\": {}}}",
+    let mut fields = format!(
+        "\"ops_s\": {}, \"cpu\": {cpu}, \"drawn\": {drawn}, \"issued\": {}",
         reading.counters.ok as f64 * 1e9 / (ended - began) as f64,
         reading.counters.scheduled,
-        late(50.0),
-        late(90.0),
-        late(99.0),
-        reading.response.percentile(50.0),
-        reading.response.percentile(99.0),
-    )
+    );
+    for (name, histogram) in [("late", &reading.lateness), ("response", &reading.response)] {
+        for percent in [50.0, 90.0, 99.0] {
+            let value_ns = histogram.percentile(percent);
+            fields += &format!(", \"{name}_p{percent:.0}_ns\": {value_ns}");
+        }
+    }
+    format!("{{{fields}}}")
 }
 
 /// Arrivals that the engine's control log holds before `end`, drawn once more.

@@ -121,7 +121,7 @@ impl<T: Copy> Queue<T> {
         }
     }
 
-    /// Takes up to `most` of the oldest values at once and appends them to `into`; returns how many.
+    /// Takes up to `most` of the oldest values at once, appends them to `into` and says how many.
     pub fn pop_many(&self, into: &mut Vec<T>, most: usize) -> usize {
         let mut head = self.head.0.load(Ordering::Relaxed);
         loop {

@@ -57,9 +57,8 @@ impl Draws {
         Self { stream: Stream::new(key, u64::from(lane)), burst_left: 0.0 }
     }
 
-    /// Operational times of the arrivals of `lane` from `first` on, a multiple of their number, into
-    /// `targets`, given that of the one before them; returns how many there are, fewer than asked
-    /// for where the process ends.
+    /// Operational times of the arrivals of `lane` from ordinal `first` on, given that of the one
+    /// before, into `targets`; returns how many there are, fewer where the process ends.
     pub fn fill(
         &mut self,
         process: &Process,
