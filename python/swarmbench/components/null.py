@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from pydantic import Field
+
 from swarmbench.components.base import Arrays, Component, Op
 
 
@@ -16,6 +18,9 @@ class Null(Component):
     weights: ClassVar[dict[str, float]] = {"nothing": 1.0}
     production_rate_s: ClassVar[float | None] = 1000.0
     stress_in_flight: ClassVar[int] = 64
+
+    #: Operations done in one go.
+    batch: int = Field(default=1, ge=1, le=1024)
 
     def resident_bytes(self, workers: int) -> int:
         return 0
