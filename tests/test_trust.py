@@ -14,6 +14,7 @@ from swarmbench.measured import Held
 from swarmbench.outcome import Outcome
 from swarmbench.plan import PHASES
 from swarmbench.scenarios.max_throughput import Settings, run
+from swarmbench.schema import ClockFigures
 
 QUICK = Settings.of(PHASES["quick"])
 
@@ -79,7 +80,12 @@ def test_a_search_without_time_has_not_converged() -> None:
 def test_throttling_the_clock_and_littles_law_are_reasons_too(sound: Outcome) -> None:
     violation = Violation("sustained", "a", 2.0, 1.0)
 
-    found = trust(sound, [violation], throttled_percent=95.0, clock_stable=False)
+    clock = ClockFigures(source="tsc", drift_ns=250_000, changed=True)
 
-    assert len(found.reasons) == 3
+    found = trust(sound, [violation], throttled_percent=95.0, clock=clock)
+
+    assert len(found.reasons) == 4
+    assert found.reasons[-1] == "the clock (tsc) had to be corrected by 250000 ns at once"
+    steady = clock.model_copy(update={"drift_ns": 900, "changed": False})
+    assert trust(sound, [], clock=steady).reasons == []
     assert trust(sound, [], throttled_percent=50.0).reasons == []

@@ -100,6 +100,8 @@ class EngineDriver:
         self._stop_requested = stop_requested
         self._tick_s = tick_s
         self._anchored_ns = 0
+        #: The largest correction of the clock so far.
+        self.clock_drift_ns = 0
         #: (native phase, index of the stretch) of what was not drained at its end.
         self._undrained: list[tuple[int, int]] = []
         self.stretches: list[Stretch] = []
@@ -222,7 +224,7 @@ class EngineDriver:
     def _anchor(self) -> None:
         now_ns = self._engine.now()
         if now_ns - self._anchored_ns > ANCHOR_S * 1e9:
-            self._engine.anchor()
+            self.clock_drift_ns = self._engine.anchor()
             self._anchored_ns = now_ns
 
     def _settle(self) -> None:

@@ -105,6 +105,14 @@ def digest(found: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
 
 
+CLOCK = Path("sys/devices/system/clocksource/clocksource0")
+
+
+def clock_source(root: Path = Path("/")) -> str | None:
+    """The kernel's clock source now; the kernel gives it up when it finds it unstable."""
+    return read(root / CLOCK / "current_clocksource")
+
+
 def settings(root: Path = Path("/")) -> dict[str, Any]:
     """What an operator can change and a figure depends on; None where the kernel does not say."""
     frequency = root / "sys/devices/system/cpu"
@@ -114,7 +122,6 @@ def settings(root: Path = Path("/")) -> dict[str, Any]:
     if boost is None and turbo_off is not None:
         boost = "0" if turbo_off == "1" else "1"
     pages = root / "sys/kernel/mm/transparent_hugepage"
-    clock = root / "sys/devices/system/clocksource/clocksource0"
     flags = cpuinfo(root).get("flags", "").split()
     return {
         "governor": read(first / "scaling_governor"),
@@ -124,8 +131,8 @@ def settings(root: Path = Path("/")) -> dict[str, Any]:
         "boost": None if boost is None else boost == "1",
         "smt": read(frequency / "smt/control"),
         "transparent_hugepage": chosen(read(pages / "enabled")),
-        "clock_source": read(clock / "current_clocksource"),
-        "clock_sources": (read(clock / "available_clocksource") or "").split(),
+        "clock_source": clock_source(root),
+        "clock_sources": (read(root / CLOCK / "available_clocksource") or "").split(),
         "clock_flags": [flag for flag in CLOCK_FLAGS if flag in flags],
         "swappiness": number(root / "proc/sys/vm/swappiness"),
         "overcommit": number(root / "proc/sys/vm/overcommit_memory"),

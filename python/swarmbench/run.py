@@ -31,7 +31,7 @@ from swarmbench.recording import Progress, Recording
 from swarmbench.rundir import RunDirectory
 from swarmbench.scenarios import max_throughput
 from swarmbench.scenarios.slo import Slo
-from swarmbench.schema import BOTTLENECKS_SCHEMA, Bottlenecks, Result
+from swarmbench.schema import BOTTLENECKS_SCHEMA, Bottlenecks, ClockFigures, Result
 from swarmbench.simulated import NoMachine, simulated_engine
 from swarmbench.workloads import native_workload
 
@@ -130,6 +130,7 @@ class _Run:
         ceilings = None if plan.simulation else self._calibrated()
         components = [] if plan.simulation else self._prepared()
         self._directory.write_manifest(self._manifest)
+        kernel_clock = machine.clock_source()
         engine, tracks, rates = self._engine(components)
         recording = Recording(
             self._directory,
@@ -160,11 +161,18 @@ class _Run:
                 outcome = max_throughput.run(driver, settings)
                 driver.finish()
             cost = None if sampler is None else sampler.cost_percent
+            clock = ClockFigures(
+                source=engine.clock_source(),
+                drift_ns=driver.clock_drift_ns,
+                changed=machine.clock_source() != kernel_clock,
+            )
             self._manifest["schedule_hash"] = f"{engine.stop():016x}"
             self._manifest["rates_s"] = dict(zip([t.name for t in tracks], rates, strict=True))
             if components:
                 self._manifest["counters"] = {c.name: dict(c.counters()) for c in components}
-            result = assemble(self._facts(outcome, ceilings, cost), outcome, driver.stretches)
+            result = assemble(
+                self._facts(outcome, ceilings, cost, clock), outcome, driver.stretches
+            )
         finally:
             engine.stop()
         self._directory.write_bottlenecks(
@@ -267,7 +275,13 @@ class _Run:
                 driver.event("capacity", component=each.name, ops_s=capacity_s)
         engine.set_rates(rates)
 
-    def _facts(self, outcome: Outcome, ceilings: Calibration | None, cost: float | None) -> Facts:
+    def _facts(
+        self,
+        outcome: Outcome,
+        ceilings: Calibration | None,
+        cost: float | None,
+        clock: ClockFigures,
+    ) -> Facts:
         plan = self._plan
         return Facts(
             run_id=self._directory.run_id,
@@ -289,6 +303,7 @@ class _Run:
             },
             notes=plan.notes,
             observer_cost_percent=cost,
+            clock=clock,
             timer_floor_ns=(ceilings and ceilings.value("sleep_overshoot_ns")) or 0.0,
         )
 

@@ -208,6 +208,17 @@ class SentinelFigures(Record):
     bad: bool
 
 
+class ClockFigures(Record):
+    """The clock of all latencies, its largest correction at an anchor, a second after the last.
+
+    `changed` says that the kernel gave up its own clock source during the run.
+    """
+
+    source: str
+    drift_ns: Count
+    changed: bool
+
+
 class Trust(Record):
     """Whether the figures can be believed; `reasons` say why not."""
 
@@ -217,6 +228,7 @@ class Trust(Record):
     converged: bool
     observer_cost_percent: float | None
     sentinel: SentinelFigures
+    clock: ClockFigures | None = None
     reasons: list[str] = Field(default_factory=list)
 
 

@@ -21,6 +21,7 @@ from swarmbench.outcome import Outcome, Probe
 from swarmbench.schema import (
     RESULT_SCHEMA,
     BreakingPoint,
+    ClockFigures,
     ComponentFigures,
     CriterionResult,
     Follower,
@@ -80,7 +81,7 @@ class Facts:
     notes: tuple[str, ...] = ()
     throttled_percent: float | None = None
     observer_cost_percent: float | None = None
-    clock_stable: bool = True
+    clock: ClockFigures | None = None
     timer_floor_ns: float = 0.0
 
 
@@ -100,7 +101,7 @@ def assemble(facts: Facts, outcome: Outcome, stretches: Sequence[Stretch]) -> Re
         little,
         throttled_percent=facts.throttled_percent,
         observer_cost_percent=facts.observer_cost_percent,
-        clock_stable=facts.clock_stable,
+        clock=facts.clock,
         timer_floor_ns=facts.timer_floor_ns,
         above_roof=[line for each in shown for line in above_roof(each)],
     )

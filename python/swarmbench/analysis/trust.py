@@ -9,7 +9,7 @@ from swarmbench.analysis.littles import Violation
 from swarmbench.estimates import resolved_percentile
 from swarmbench.measured import Figures, Histogram, Sentinel
 from swarmbench.outcome import Knee, Outcome, Probe
-from swarmbench.schema import SentinelFigures, Trust
+from swarmbench.schema import ClockFigures, SentinelFigures, Trust
 
 #: Lateness p99 above this share of the unqueued response p99 is the generator's own limit.
 LATENESS_SHARE_MAX = 0.05
@@ -18,6 +18,8 @@ BAD_SHARE_MAX = 0.5
 #: Percent of the time throttled from which a run counts as throttled throughout.
 THROTTLED_MAX = 90.0
 SAMPLES_MIN = 1000
+#: Correction of the clock, anchored every second, from which its figures are not believed: 0.01 %.
+CLOCK_DRIFT_NS_MAX = 100_000
 
 
 def trust(
@@ -26,7 +28,7 @@ def trust(
     *,
     throttled_percent: float | None = None,
     observer_cost_percent: float | None = None,
-    clock_stable: bool = True,
+    clock: ClockFigures | None = None,
     timer_floor_ns: float = 0.0,
     above_roof: Sequence[str] = (),
 ) -> Trust:
@@ -50,8 +52,8 @@ def trust(
         reasons.append(f"the machine disturbed {bad:.0%} of the stretches")
     if throttled_percent is not None and throttled_percent >= THROTTLED_MAX:
         reasons.append(f"the clock was throttled {throttled_percent:.0f} % of the time")
-    if not clock_stable:
-        reasons.append("the clock source changed or drifted")
+    if clock is not None:
+        reasons += unstable(clock)
     return Trust(
         lateness_ns_p99=worst_lateness_ns(open_stretches(outcome)),
         generator_limited=bool(late),
@@ -59,8 +61,21 @@ def trust(
         converged=outcome.knee.converged,
         observer_cost_percent=observer_cost_percent,
         sentinel=worst(sentinels, bad > BAD_SHARE_MAX),
+        clock=clock,
         reasons=reasons,
     )
+
+
+def unstable(clock: ClockFigures) -> list[str]:
+    """Why the clock is not to be relied on, if so."""
+    reasons = []
+    if clock.changed:
+        reasons.append("the kernel changed its clock source during the run")
+    if clock.drift_ns > CLOCK_DRIFT_NS_MAX:
+        reasons.append(
+            f"the clock ({clock.source}) had to be corrected by {clock.drift_ns} ns at once"
+        )
+    return reasons
 
 
 def open_stretches(outcome: Outcome) -> list[Mapping[str, Figures]]:
