@@ -12,10 +12,15 @@ EXTRA := scripts/requirements.py
 SOAK_CASES := 20000
 CARGO_TEST := $(shell cargo nextest --version >/dev/null 2>&1 && echo nextest run || echo test)
 CARGO_TEST += --release --package swarmbench-core
+# The model checker's build is another program; it has a place of its own. `soak` looks at schedules
+# of more preemptions than the models ask for, for so many seconds a model at most.
+LOOM_TEST := RUSTFLAGS="$(RUSTFLAGS) --cfg loom" cargo test --release --package swarmbench-core \
+	--lib --target-dir target/loom
+SOAK_LOOM := LOOM_MAX_PREEMPTIONS=5 LOOM_MAX_DURATION=240
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help bench test lint ci soak bench-peers test-rust test-python test-wheel
+.PHONY: help bench test lint ci soak bench-peers test-rust test-loom test-python test-wheel
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -50,6 +55,9 @@ test: test-rust test-python ## all tests but the longest
 test-rust: $(VENV)/.tools
 	cargo $(CARGO_TEST)
 
+test-loom: $(VENV)/.tools ## every interleaving of what threads share without locks, model-checked
+	$(LOOM_TEST) loom_models
+
 test-python: $(VENV)/.built $(VENV)/.dev
 	$(BIN)/python -m pytest
 
@@ -61,13 +69,15 @@ lint: $(VENV)/.built $(VENV)/.dev ## formats, lints, types, stubs
 	$(BIN)/mypy
 	$(BIN)/python -m mypy.stubtest swarmbench._native --allowlist tests/stubtest_allowlist.txt
 
-ci: lint test-rust $(VENV)/.built $(VENV)/.dev ## what every change must pass: lint and all tests, built wheel included
+ci: lint test-rust test-loom $(VENV)/.built $(VENV)/.dev ## what every change must pass: lint and all tests, built wheel included
 	$(BIN)/python -m pytest -m "not soak and not gpu"
 
 soak: $(VENV)/.built $(VENV)/.dev ## the full counts (half an hour); results go to docs/soak/
 	mkdir -p docs/soak
 	cargo $(CARGO_TEST) --no-run
 	PROPTEST_CASES=$(SOAK_CASES) cargo $(CARGO_TEST) >docs/soak/rust.txt 2>&1
+	$(LOOM_TEST) --no-run
+	$(SOAK_LOOM) $(LOOM_TEST) loom_models -- --show-output >docs/soak/loom.txt 2>&1
 	$(BIN)/python -m pytest --no-header -m "soak" >docs/soak/python.txt
 
 $(PEERS)/.built: $(VENV)/.tools pyproject.toml constraints.txt $(EXTRA) $(SOURCES)

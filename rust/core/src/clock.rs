@@ -4,8 +4,9 @@
 //! against CLOCK_MONOTONIC_RAW and anchored anew from time to time; elsewhere it is
 //! CLOCK_MONOTONIC_RAW itself. CLOCK_REALTIME is never read.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 use std::time::Duration;
+
+use crate::sync::{AtomicU64, Futex, Ordering, fence, spin_loop};
 
 /// How a wait ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,55 +28,29 @@ pub trait Clock {
 
 /// A 32-bit word that waiting threads sleep on; each `raise` wakes them all.
 #[derive(Debug, Default)]
-pub struct Signal(AtomicU32);
+pub struct Signal(Futex);
 
 impl Signal {
     #[inline]
     #[must_use]
     pub fn value(&self) -> u32 {
-        self.0.load(Ordering::Acquire)
+        self.0.word.load(Ordering::Acquire)
     }
 
     pub fn raise(&self) {
-        self.0.fetch_add(1, Ordering::AcqRel);
-        self.wake(i32::MAX);
+        self.0.word.fetch_add(1, Ordering::AcqRel);
+        self.0.wake(i32::MAX);
     }
 
     /// Wakes one sleeper; every thread that has not gone to sleep yet sees the change.
     pub fn raise_one(&self) {
-        self.0.fetch_add(1, Ordering::AcqRel);
-        self.wake(1);
-    }
-
-    fn wake(&self, sleepers: i32) {
-        // SAFETY: FUTEX_WAKE only uses the address of a live, aligned 32-bit word.
-        unsafe {
-            libc::syscall(
-                libc::SYS_futex,
-                self.0.as_ptr(),
-                libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG,
-                sleepers,
-            );
-        }
+        self.0.word.fetch_add(1, Ordering::AcqRel);
+        self.0.wake(1);
     }
 
     /// Sleeps until the value differs from `seen` or `duration_ns` has passed; may wake early.
     pub fn sleep(&self, seen: u32, duration_ns: u64) {
-        let timeout = libc::timespec {
-            tv_sec: i64::try_from(duration_ns / 1_000_000_000).unwrap_or(i64::MAX),
-            tv_nsec: (duration_ns % 1_000_000_000) as libc::c_long,
-        };
-        // SAFETY: the word is live and aligned for the whole call and `timeout` is a valid
-        // relative timespec; FUTEX_WAIT writes neither.
-        unsafe {
-            libc::syscall(
-                libc::SYS_futex,
-                self.0.as_ptr(),
-                libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG,
-                seen,
-                &raw const timeout,
-            );
-        }
+        self.0.wait(seen, duration_ns);
     }
 }
 
@@ -124,7 +99,7 @@ fn anchor(tries: u32) -> (u64, u64) {
 }
 
 const FRACTION_BITS: u32 = 32;
-const CALIBRATION: Duration = Duration::from_millis(20);
+const CALIBRATION: Duration = Duration::from_millis(if cfg!(loom) { 0 } else { 20 });
 /// Length of the last stretch before `due` that is spun, at the start and at most.
 const MARGIN_START_NS: u64 = 60_000;
 const MARGIN_MAX_NS: u64 = 200_000;
@@ -233,7 +208,7 @@ impl RealClock {
                 return base_ns
                     + ((u128::from(elapsed) * u128::from(scale)) >> FRACTION_BITS) as u64;
             }
-            std::hint::spin_loop();
+            spin_loop();
         }
     }
 
@@ -355,6 +330,9 @@ pub fn bind_this_thread(cpus: &[usize]) -> bool {
         libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const set) == 0
     }
 }
+
+#[cfg(all(test, loom))]
+mod loom_models;
 
 #[cfg(test)]
 mod tests {

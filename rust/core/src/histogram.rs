@@ -9,7 +9,7 @@ use layout::{BLOCK, BLOCKS, highest_of, index_of, lowest_of, median_of};
 pub use layout::{BUCKETS, HIGHEST_NS, SIGNIFICANT_DIGITS};
 
 /// Buckets that are stored or left out together; a block has 64 groups, one mask word.
-const GROUP: usize = 16;
+const GROUP: usize = if cfg!(loom) { 4 } else { 16 };
 const GROUPS: usize = BLOCK / GROUP;
 
 /// A distribution of latencies in nanoseconds, without a writer.
@@ -302,5 +302,7 @@ fn bits(mut word: u64) -> impl Iterator<Item = usize> {
     })
 }
 
+#[cfg(all(test, loom))]
+mod loom_models;
 #[cfg(test)]
 mod tests;

@@ -11,3 +11,4 @@ pub mod operations;
 pub mod queue;
 pub mod random;
 pub mod simulate;
+mod sync;

@@ -3,9 +3,9 @@
 //! Each slot carries the turn at which it may be written or read, so producers and consumers meet
 //! only at the slot itself.
 
-use std::cell::UnsafeCell;
 use std::mem::MaybeUninit;
-use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::sync::{AtomicUsize, Ordering, UnsafeCell, retry, spin_loop, yield_now};
 
 /// A value on cache lines of its own.
 #[repr(align(128))]
@@ -66,6 +66,7 @@ impl<T: Copy> Queue<T> {
                 pause(&mut waits);
             }
             if lead != 0 {
+                retry();
                 tail = self.tail.0.load(Ordering::Relaxed);
                 continue;
             }
@@ -80,7 +81,7 @@ impl<T: Copy> Queue<T> {
                 Ok(_) => {
                     // SAFETY: winning the exchange at this turn makes this thread the only one
                     // to touch the slot until the store below publishes it.
-                    unsafe { (*slot.value.get()).write(value) };
+                    slot.value.with_mut(|cell| unsafe { (*cell).write(value) });
                     slot.turn.store(tail.wrapping_add(1), Ordering::Release);
                     return Ok(());
                 }
@@ -100,6 +101,7 @@ impl<T: Copy> Queue<T> {
                 return None;
             }
             if lead > 0 {
+                retry();
                 head = self.head.0.load(Ordering::Relaxed);
                 continue;
             }
@@ -112,7 +114,7 @@ impl<T: Copy> Queue<T> {
                 Ok(_) => {
                     // SAFETY: winning the exchange makes this thread the slot's only reader, and
                     // the acquire load above saw the producer's release of a written value.
-                    let value = unsafe { (*slot.value.get()).assume_init_read() };
+                    let value = slot.value.with(|cell| unsafe { (*cell).assume_init_read() });
                     slot.turn.store(head.wrapping_add(self.mask + 1), Ordering::Release);
                     return Some(value);
                 }
@@ -143,7 +145,7 @@ impl<T: Copy> Queue<T> {
                         let slot = &self.slots[turn & self.mask];
                         // SAFETY: winning the exchange makes this thread the only reader of these
                         // slots, and the acquire loads above saw the release of written values.
-                        into.push(unsafe { (*slot.value.get()).assume_init_read() });
+                        into.push(slot.value.with(|cell| unsafe { (*cell).assume_init_read() }));
                         slot.turn.store(turn.wrapping_add(self.mask + 1), Ordering::Release);
                     }
                     return count;
@@ -183,7 +185,7 @@ impl<T: Copy> Queue<T> {
                         let slot = &self.slots[turn & self.mask];
                         // SAFETY: winning the exchange makes this thread the only one to touch
                         // these slots until the stores below publish them.
-                        unsafe { (*slot.value.get()).write(*value) };
+                        slot.value.with_mut(|cell| unsafe { (*cell).write(*value) });
                         slot.turn.store(turn.wrapping_add(1), Ordering::Release);
                     }
                     pushed += count;
@@ -222,11 +224,14 @@ impl<T: Copy> Queue<T> {
 fn pause(waits: &mut u32) {
     *waits += 1;
     if *waits < 64 {
-        std::hint::spin_loop();
+        spin_loop();
     } else {
-        std::thread::yield_now();
+        yield_now();
     }
 }
+
+#[cfg(all(test, loom))]
+mod loom_models;
 
 #[cfg(test)]
 mod tests {

@@ -5,13 +5,13 @@
 //! keeps its own intended start.
 
 use std::sync::Arc;
-use std::sync::atomic::{Ordering, fence};
 
 use crate::arrivals::Arrival;
 use crate::clock::Clock;
 use crate::operations::{
     Arrays, BuildError, Completion, Component, Operation, Pause, Request, Status, Verdict,
 };
+use crate::sync::Ordering;
 
 use super::pool::Pool;
 use super::recorder::{Moments, Recorder};
@@ -226,13 +226,7 @@ impl Drain {
                 std::hint::spin_loop();
                 continue;
             }
-            let seen = station.arrived.value();
-            station.listening.store(true, Ordering::Relaxed);
-            fence(Ordering::SeqCst);
-            if station.queue.is_empty() && !self.stopped() {
-                station.arrived.sleep(seen, PARK_NS.min(until - now));
-            }
-            station.listening.store(false, Ordering::Relaxed);
+            station.listen(|| self.stopped(), PARK_NS.min(until - now));
         }
     }
 }

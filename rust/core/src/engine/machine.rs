@@ -1,13 +1,13 @@
 //! The machine as a system: a pool of worker threads on a real clock, and a pacer.
 
-use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crate::arrivals::{Mix, Segment, Timetable, Workload};
 use crate::clock::{Clock, RealClock, bind_this_thread, sharpen_this_thread};
 use crate::histogram::Histogram;
+use crate::sync::{Mutex, Ordering};
 
 use super::hosted::Drain;
 use super::lock;

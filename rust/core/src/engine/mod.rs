@@ -17,10 +17,11 @@ mod system;
 mod worker;
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, PoisonError};
+use std::sync::PoisonError;
 
 use crate::arrivals::{FOREVER, Segment};
 use crate::histogram::Histogram;
+use crate::sync::{Mutex, MutexGuard};
 
 use machine::Machine;
 
@@ -58,7 +59,7 @@ pub struct Engine {
     drains: Mutex<VecDeque<Drain>>,
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -273,5 +274,7 @@ impl Engine {
     }
 }
 
+#[cfg(all(test, loom))]
+mod loom_models;
 #[cfg(test)]
 mod tests;

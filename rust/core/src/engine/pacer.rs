@@ -1,10 +1,10 @@
 //! The pacer: hands over every arrival at its intended start, to whatever executes it.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use crate::arrivals::{Arrival, FOREVER, Segment, Timetable};
 use crate::clock::{Clock, Signal, Waited};
+use crate::sync::{AtomicBool, AtomicU64, Mutex, MutexGuard, Ordering};
 
 /// What takes arrivals: the shared pool, the pacer's own thread, a simulated system.
 pub trait Executor {
@@ -103,7 +103,7 @@ impl Control {
         self.pending.store(false, Ordering::Release);
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<(u16, Segment)>> {
+    fn lock(&self) -> MutexGuard<'_, Vec<(u16, Segment)>> {
         self.commands.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }

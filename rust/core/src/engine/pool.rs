@@ -7,10 +7,10 @@
 //! by a neighbour costs that core and no more.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use crate::arrivals::{Arrival, FOREVER};
 use crate::clock::{Clock, RealClock, Signal};
+use crate::sync::{AtomicU32, AtomicU64, Ordering, fence};
 
 use super::pacer::Control;
 use super::recorder::Recorder;
@@ -235,8 +235,19 @@ impl Pool {
         raise_to(&station.virtual_ns, self.virtual_ns.load(Ordering::Relaxed));
     }
 
+    /// Sleeps until woken, for at most `park_ns`, unless the caller is `wanted`.
+    pub(super) fn park(&self, wanted: impl Fn() -> bool, park_ns: u64) {
+        let seen = self.work.value();
+        self.parked.fetch_add(1, Ordering::SeqCst);
+        fence(Ordering::SeqCst);
+        if !wanted() {
+            self.work.sleep(seen, park_ns);
+        }
+        self.parked.fetch_sub(1, Ordering::SeqCst);
+    }
+
     /// Wakes a waiting thread, if there is one, after work was queued by another than the pacer.
-    fn wake_one(&self) {
+    pub(super) fn wake_one(&self) {
         // A thread that goes to sleep counts itself and then looks at the queue; this one has
         // queued and now looks at the count. All of it is sequentially consistent, so one sees
         // the other.

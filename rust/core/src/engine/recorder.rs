@@ -5,10 +5,9 @@
 //! subtracts what it had copied before: it never waits for a writer, an idle writer is as readable
 //! as a busy one, and sums over threads are exact.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
 use crate::histogram::{Counts, Histogram, NotEarlier};
 use crate::operations::{Completion, Status, Verdict};
+use crate::sync::{AtomicU64, Ordering};
 
 /// Phases whose operations can be under way at once: the current one and the one before it.
 pub const LIVE_PHASES: usize = 2;

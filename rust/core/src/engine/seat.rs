@@ -7,11 +7,11 @@
 //! generator never competes with what it measures, and no arrival waits for a thread to wake that
 //! another could have taken.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
-use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
+use std::sync::{Arc, TryLockError};
 
 use crate::arrivals::{Arrival, FOREVER, Timetable};
 use crate::clock::Clock;
+use crate::sync::{AtomicBool, AtomicU64, Mutex, MutexGuard, Ordering, fence};
 
 use super::lock;
 use super::pacer::{Executor, serve};

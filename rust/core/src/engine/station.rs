@@ -1,12 +1,12 @@
 //! A workload as the pool sees it: its queue, its bounds, its share of worker time.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
 
 use crate::arrivals::{Arrival, Mix};
 use crate::clock::Signal;
 use crate::operations::Component;
 use crate::queue::Queue;
+use crate::sync::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
 
 /// What happens to an arrival beyond `max_in_flight`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,6 +121,18 @@ impl Station {
         if self.listening.load(Ordering::Relaxed) {
             self.arrived.raise_one();
         }
+    }
+
+    /// Sleeps until an operation is announced, for at most `park_ns`, unless one is queued or
+    /// `ended` says that none will be.
+    pub(super) fn listen(&self, ended: impl Fn() -> bool, park_ns: u64) {
+        let seen = self.arrived.value();
+        self.listening.store(true, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+        if self.queue.is_empty() && !ended() {
+            self.arrived.sleep(seen, park_ns);
+        }
+        self.listening.store(false, Ordering::Relaxed);
     }
 
     /// Operations waiting for a worker.

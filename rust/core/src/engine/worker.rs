@@ -1,11 +1,11 @@
 //! A worker of the pool: picks, runs, records and checks operations, and parks when there are none.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{Ordering, fence};
 
 use crate::arrivals::Arrival;
 use crate::clock::Clock;
 use crate::operations::{Completion, Operation, Pause, Request, Status, Verdict};
+use crate::sync::Ordering;
 
 use super::pool::Pool;
 use super::recorder::{Moments, Recorder};
@@ -335,12 +335,5 @@ fn wait(pool: &Pool, deputy: bool) {
         }
         std::hint::spin_loop();
     };
-    let signal = &pool.work;
-    let seen = signal.value();
-    pool.parked.fetch_add(1, Ordering::SeqCst);
-    fence(Ordering::SeqCst);
-    if !wanted() {
-        signal.sleep(seen, park_ns);
-    }
-    pool.parked.fetch_sub(1, Ordering::SeqCst);
+    pool.park(wanted, park_ns);
 }

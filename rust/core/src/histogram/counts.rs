@@ -6,7 +6,7 @@
 //! Here a snapshot never depends on the writer's progress, each sample is in exactly one
 //! difference, and so differences and merges are exact.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use crate::sync::{AtomicU64, Ordering::Relaxed, zeroed};
 
 use super::layout::{BLOCK, BLOCK_BITS, BUCKETS, HIGHEST_NS, index_of};
 use super::{GROUP, Histogram};
@@ -32,11 +32,7 @@ impl Default for Counts {
 impl Counts {
     #[must_use]
     pub fn new() -> Self {
-        Self {
-            buckets: bytemuck::allocation::zeroed_slice_box(BUCKETS),
-            occupied: AtomicU64::new(0),
-            saturated: AtomicU64::new(0),
-        }
+        Self { buckets: zeroed(BUCKETS), occupied: AtomicU64::new(0), saturated: AtomicU64::new(0) }
     }
 
     /// Records one latency; values beyond [`HIGHEST_NS`] count as it, and as saturated.
