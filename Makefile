@@ -8,7 +8,8 @@ SOURCES := $(shell find rust python/swarmbench -name '*.rs' -o -name '*.toml' -o
 	Cargo.toml Cargo.lock
 PIP := -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 EXTRA := scripts/requirements.py
-# Counts of the property tests: `ci` takes proptest's own 256 cases, `soak` these.
+# Counts of the property tests: `ci` takes proptest's own 256 cases, `soak` these. What reads files
+# takes fifty times as many (see hlog/damaged.rs): a million.
 SOAK_CASES := 20000
 CARGO_TEST := $(shell cargo nextest --version >/dev/null 2>&1 && echo nextest run || echo test)
 CARGO_TEST += --release --package swarmbench-core

@@ -195,12 +195,14 @@ impl Histogram {
         })
     }
 
-    /// The histogram of `buckets`, whose indices rise; those beyond [`HIGHEST_NS`] saturate.
-    pub fn from_buckets(buckets: impl IntoIterator<Item = (usize, u64)>) -> Self {
+    /// The histogram of `samples` (nanoseconds and count), whose values rise; those beyond
+    /// [`HIGHEST_NS`] saturate.
+    pub fn from_rising(samples: impl IntoIterator<Item = (u64, u64)>) -> Self {
         let mut histogram = Self::default();
         let mut pending = (0, [0; GROUP]);
         let highest = index_of(HIGHEST_NS);
-        for (index, count) in buckets {
+        for (value_ns, count) in samples {
+            let index = index_of(value_ns);
             if index > highest {
                 histogram.saturated += count;
             }

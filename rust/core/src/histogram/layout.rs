@@ -18,7 +18,7 @@ pub(super) const BLOCKS: usize = if cfg!(loom) { 4 } else { 33 };
 /// Buckets in all: HdrHistogram's counts array length for this range.
 pub const BUCKETS: usize = BLOCKS * BLOCK;
 
-/// The bucket of `value_ns`, which is at most `HIGHEST_NS`.
+/// The bucket of `value_ns`; beyond `BUCKETS` where it is far beyond `HIGHEST_NS`.
 #[inline]
 pub(super) fn index_of(value_ns: u64) -> usize {
     let doubling = 63 - BLOCK_BITS - (value_ns | (2 * BLOCK as u64 - 1)).leading_zeros();
