@@ -69,7 +69,9 @@ class Distribution(Section):
     on: Duration = Field(1.0, description="onoff: mean length of a burst. A duration.")
     off: Duration = Field(1.0, description="onoff: mean length of a pause. A duration.")
     file: str | None = Field(
-        None, description="trace: a file of intended starts, one a line, in seconds, ascending."
+        None,
+        description="trace: a file of intended starts in seconds from the start, one a line, "
+        "ascending; empty lines and what follows a `#` are skipped.",
     )
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +13,12 @@ from swarmbench.config.types import shown
 from swarmbench.errors import ConfigurationError
 from swarmbench.plan import Process
 
-TRACE_ARRIVALS_MAX = 10_000_000
+TRACE_LINES_MAX = 10_000_000
+TRACE_LINE_BYTES_MAX = 1000
+_RIGHT = "give seconds from the start, one a line, ascending"
+_SHORTER = "give a shorter trace"
+#: Decimal numbers alone: `float` would also take `nan`, `inf` and `1_000`.
+_SECONDS = re.compile(rb"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,23 +46,56 @@ def process_of(part: Distribution, at: tuple[str, ...], source: Source) -> Proce
     return Process(part.kind)
 
 
-def _trace(path: Path, at: tuple[str, ...], source: Source) -> tuple[int, ...]:
-    right = "give seconds, one a line, ascending"
+def starts_of(lines: Iterable[bytes]) -> tuple[int, ...]:
+    """The intended starts, in nanoseconds, that the lines of a trace give.
+
+    A line is a number of seconds from the run's start, not before the line above. Empty lines and
+    what follows a `#` are skipped. ValueError, with the number of the line, where one is not so.
+    """
     times: list[int] = []
-    try:
-        with path.open(encoding="ascii") as file:
-            for number, line in enumerate(file, start=1):
-                time_ns = float(line) * 1e9
-                last_ns = times[-1] if times else 0
-                if not last_ns <= time_ns < 2**63 or number > TRACE_ARRIVALS_MAX:
-                    raise source.error(at, f"line {number} of {shown(path)} is wrong; {right}")
-                times.append(round(time_ns))
-    except OSError as error:
-        problem = f"{shown(str(path))} cannot be read ({error.strerror})"
-        raise source.error(at, f"{problem}; name a file that can be read") from None
-    except ValueError as error:
-        problem = f"{shown(str(path))} is no list of numbers ({error})"
-        raise source.error(at, f"{problem}; {right}") from None
+    last_ns = 0.0
+    for number, line in enumerate(lines, start=1):
+        if number > TRACE_LINES_MAX:
+            raise ValueError(f"has more than {TRACE_LINES_MAX} lines; {_SHORTER}")
+        text = line.partition(b"#")[0].strip()
+        if len(line) > TRACE_LINE_BYTES_MAX:
+            raise ValueError(f"line {number} has over {TRACE_LINE_BYTES_MAX} bytes; {_RIGHT}")
+        if not text:
+            continue
+        problem = None
+        if not _SECONDS.fullmatch(text):
+            problem = "is no number of seconds"
+        elif (time_ns := float(text) * 1e9) < 0:
+            problem = "is before the start"
+        elif time_ns < last_ns:
+            problem = "is before the line above"
+        elif time_ns >= 2**63:
+            problem = "is later than 292 years"
+        if problem is not None:
+            quoted = shown(text.decode("ascii", "backslashreplace"))
+            raise ValueError(f"line {number}: {quoted} {problem}; {_RIGHT}")
+        last_ns = time_ns
+        times.append(round(time_ns))
     if not times:
-        raise source.error(at, f"{shown(str(path))} is empty; {right}")
+        raise ValueError(f"has no start in it; {_RIGHT}")
     return tuple(times)
+
+
+def _trace(path: Path, at: tuple[str, ...], source: Source) -> tuple[int, ...]:
+    named = f"`{' '.join(str(path).split())}`"
+    try:
+        file = path.open("rb")
+    except (OSError, ValueError) as error:
+        # A name that no file can have is no OSError.
+        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        problem = f"{named} cannot be read ({reason}); name a file that can be read"
+        raise source.error(at, problem) from None
+    with file:
+        try:
+            # In pieces, so that a file without line ends is not read as a whole.
+            return starts_of(iter(lambda: file.readline(TRACE_LINE_BYTES_MAX + 1), b""))
+        except OSError as error:
+            problem = f"{named} cannot be read ({error.strerror}); name a file that can be read"
+            raise source.error(at, problem) from None
+        except ValueError as error:
+            raise source.error(at, f"{named}: {error}") from None
