@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from hdrh.histogram import HdrHistogram
-from hdrh.log import HistogramLogReader
+from hdrh.log import HistogramLogReader, HistogramLogWriter
 
+from same_counts import HOUR_NS, assert_same_counts
 from swarmbench import hlog
 from swarmbench._native import Histogram
 from swarmbench.errors import ConfigurationError
 
-HOUR_NS = 3_600_000_000_000
 PERCENTS = [0.0, 25.0, 50.0, 90.0, 99.0, 99.9, 99.99, 100.0]
 
 
@@ -52,6 +52,61 @@ def test_both_give_the_same_percentiles_minimum_maximum_and_mean(count: int) -> 
     assert ours.max == theirs.get_max_value()
     assert ours.min == theirs.get_min_value()
     assert ours.mean == pytest.approx(theirs.get_mean_value(), rel=1e-12)
+
+
+@pytest.mark.parametrize("digits", range(1, 6))
+@pytest.mark.parametrize(("lowest", "highest"), [(1, HOUR_NS), (1, 10**10), (1000, HOUR_NS)])
+def test_their_histograms_of_any_precision_and_range_keep_every_count(
+    lowest: int, highest: int, digits: int
+) -> None:
+    theirs = HdrHistogram(lowest, highest, digits)
+    for value in latencies(3).tolist():
+        theirs.record_value(min(value, highest))
+    ours = Histogram.decode(theirs.encode().decode())
+    if digits <= 3:
+        assert assert_same_counts(ours, theirs) > 50
+    # Finer buckets are added up to ours.
+    assert ours.count == theirs.get_total_count() == 5000
+    bound = max(10.0**-digits, 1e-3)
+    for percent in (50.0, 99.0, 99.9):
+        exact = theirs.get_value_at_percentile(percent)
+        assert ours.percentile(percent) == pytest.approx(exact, rel=bound, abs=lowest)
+
+
+def test_a_count_that_moved_to_the_next_bucket_is_noticed() -> None:
+    theirs = theirs_of(latencies(0))
+    theirs.record_value(70_000)
+    assert_same_counts(Histogram.from_values(np.append(latencies(0), 70_000)), theirs)
+    with pytest.raises(AssertionError, match="ns"):
+        assert_same_counts(Histogram.from_values(np.append(latencies(0), 70_100)), theirs)
+
+
+@pytest.mark.parametrize("digits", [2, 3])
+@pytest.mark.parametrize("base_s", [0.0, 1_700_000_000.0])
+def test_a_log_that_their_writer_wrote_is_read_with_its_times_and_counts(
+    tmp_path: Path, digits: int, base_s: float
+) -> None:
+    path = tmp_path / "theirs.hlog"
+    written = []
+    with path.open("w", encoding="utf-8") as file:
+        writer = HistogramLogWriter(file)
+        writer.output_log_format_version()
+        writer.output_comment("[made by another tool]")
+        writer.output_base_time(base_s * 1000)
+        writer.output_legend()
+        for index in range(3):
+            theirs = HdrHistogram(1, HOUR_NS, digits)
+            for value in latencies(index, 400).tolist():
+                theirs.record_value(value)
+            writer.output_interval_histogram(theirs, 10.5 + index, 11.25 + index)
+            written.append(theirs)
+
+    log = hlog.read(path)
+    assert not log.torn
+    for index, (entry, theirs) in enumerate(zip(log.entries, written, strict=True)):
+        assert (entry.tag, entry.start_s) == ("", base_s + 10.5 + index)
+        assert entry.duration_s == pytest.approx(0.75)
+        assert assert_same_counts(entry.histogram, theirs) > 50
 
 
 def test_an_empty_histogram_survives_both_ways() -> None:

@@ -20,6 +20,9 @@ import pytest
 from hdrh.histogram import HdrHistogram
 from hdrh.log import HistogramLogReader
 
+from same_counts import HOUR_NS, assert_same_counts
+from swarmbench import hlog
+from swarmbench._native import Histogram
 from swarmbench.analysis.littles import TOLERANCE
 from swarmbench.errors import Status
 from swarmbench.runrecord import RunRecord, read_run
@@ -30,7 +33,6 @@ NULL = ("--config", str(SMOKE))
 REAL = ("--components", "consensus,streaming,knowledge_graph", "--duration", "12s")
 PHASES = ["ramp_up", "sustained", "search", "recovery"]
 HARNESS_BYTES_MAX = 150e6
-HOUR_NS = 3_600_000_000_000
 
 
 def command(out: Path, *arguments: str) -> list[str]:
@@ -108,6 +110,25 @@ def test_the_log_gives_hdrhistogram_the_percentiles_of_the_result(ended: Run) ->
                     assert value == pytest.approx(ours, rel=0.002)
                     checked += 1
     assert checked >= 4
+
+
+def test_hdrhistogram_reads_the_log_bit_for_bit(ended: Run) -> None:
+    path = ended.record.path / "latency.hlog"
+    log = hlog.read(path)
+    buckets = 0
+    with closing(HistogramLogReader(str(path), HdrHistogram(1, HOUR_NS, 3))) as reader:
+        for entry in log.entries:
+            theirs = reader.get_next_interval_histogram()
+            start_s = log.start_time_s + entry.start_s
+            assert theirs.get_tag() == entry.tag
+            assert theirs.get_start_time_stamp() == pytest.approx(start_s * 1e3, abs=1)
+            end_ms = (start_s + entry.duration_s) * 1e3
+            assert theirs.get_end_time_stamp() == pytest.approx(end_ms, abs=1)
+            buckets += assert_same_counts(entry.histogram, theirs)
+            assert Histogram.decode(theirs.encode().decode()) == entry.histogram
+        assert reader.get_next_interval_histogram() is None
+        assert reader.get_start_time_sec() == log.start_time_s
+    assert buckets > 1000
 
 
 def test_the_harness_by_itself_is_small(ended: Run) -> None:

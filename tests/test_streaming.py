@@ -6,8 +6,10 @@ import itertools
 import json
 from pathlib import Path
 
+import lz4.block
 import numpy as np
 import pytest
+import zstandard
 from pydantic import ValidationError
 
 from swarmbench.components import chunks
@@ -146,14 +148,12 @@ def test_a_budget_shortens_the_pool_and_says_so() -> None:
 
 
 def test_other_decoders_read_the_codecs_bytes() -> None:
-    lz4_block = pytest.importorskip("lz4.block")
-    zstandard = pytest.importorskip("zstandard")
     component = Streaming(chunk_bytes=1 << 16, block_bytes=1 << 16, blend="text", pool_chunks=1)
     native = component.prepare(seed=SEED)
     inputs = component.inputs("lz4", SEED, 0)
     original = inputs["chunk"].tobytes()
     decoders = {
-        "frame": (1, lambda coded: lz4_block.decompress(coded, uncompressed_size=1 << 16)),
+        "frame": (1, lambda coded: lz4.block.decompress(coded, uncompressed_size=1 << 16)),
         "frame_zstd": (2, lambda coded: zstandard.ZstdDecompressor().decompress(coded)),
     }
     for name, (blocks, decode) in decoders.items():
