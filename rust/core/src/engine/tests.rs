@@ -220,15 +220,18 @@ fn beyond_its_bound_a_workload_rejects_and_counts_by_every_policy() {
 
 #[test]
 fn a_stop_in_the_middle_ends_at_once_and_loses_no_count() {
-    let engine = engine(vec![workload(busy(2_000_000), 5000.0)]);
-    let (phase, _) = engine.begin_open(&[(0, 1.0)]).unwrap();
-    std::thread::sleep(milliseconds(100));
-    let began = Instant::now();
-    engine.system().stop();
-    assert!(began.elapsed() < milliseconds(100), "{:?}", began.elapsed());
-    let counters = engine.reading(phase).unwrap()[0][0].counters;
-    let ended = counters.ok + counters.errors + counters.rejected + counters.abandoned;
-    assert_eq!(counters.scheduled, ended + engine.in_flight(), "{counters:?}");
+    for batch_max in [1, 16] {
+        let engine = engine(vec![workload(made(batch_max, Busy::of(2_000_000)), 5000.0)]);
+        let (phase, _) = engine.begin_open(&[(0, 1.0)]).unwrap();
+        std::thread::sleep(milliseconds(100));
+        let began = Instant::now();
+        engine.system().stop();
+        // What is under way is ended: one operation, or a batch of them.
+        assert!(began.elapsed() < milliseconds(300), "{:?}", began.elapsed());
+        let counters = engine.reading(phase).unwrap()[0][0].counters;
+        let ended = counters.ok + counters.errors + counters.rejected + counters.abandoned;
+        assert_eq!(counters.scheduled, ended + engine.in_flight(), "{counters:?}");
+    }
 }
 
 #[test]
@@ -260,13 +263,16 @@ fn operations_belong_to_the_phase_of_their_intended_start() {
 #[test]
 fn the_control_log_replays_to_the_schedule_that_was_issued_whatever_the_threads() {
     let workloads = || vec![workload(null(), 3000.0), workload(null(), 1000.0)];
+    // A machine that takes the processor away in the middle of a command delays that one.
+    let mut soonest_ns = u64::MAX;
     for (workers, pacer_cpu) in [(1, None), (2, None), (4, None), (2, Some(0))] {
         let settings = EngineSettings { pacer_cpu, ..settings(workers) };
         let engine = Engine::start(&settings, workloads()).unwrap();
         engine.begin_open(&[(0, 0.5), (50_000_000, 2.0)]).unwrap();
         for step in 1..20 {
             std::thread::sleep(milliseconds(5));
-            engine.change(f64::from(step % 4) * 0.7);
+            let commanded = engine.system().now();
+            soonest_ns = soonest_ns.min(engine.change(f64::from(step % 4) * 0.7) - commanded);
         }
         engine.cease();
         engine.settle(1_000_000_000);
@@ -281,6 +287,7 @@ fn the_control_log_replays_to_the_schedule_that_was_issued_whatever_the_threads(
         while table.take().is_some() {}
         assert_eq!(table.hash(), issued, "{workers} workers, pacer on {pacer_cpu:?}");
     }
+    assert!(soonest_ns <= 1_000_000, "a change takes effect after {soonest_ns} ns");
 }
 
 #[test]
