@@ -69,6 +69,13 @@ class Stream:
 
 
 @dataclass(frozen=True)
+class Ended(Stream):
+    """A stream in the order in which its operations finished, and its arrivals in theirs."""
+
+    intended: Values
+
+
+@dataclass(frozen=True)
 class Stretch:
     """A hold with its figures, as the engine's driver keeps them."""
 
@@ -89,13 +96,17 @@ def poisson(rng: np.random.Generator, rate: float, seconds: float) -> Values:
 
 @dataclass
 class SimulatedDriver:
-    """Runs a system at Poisson arrivals; `resources` and `bad` say how the machine stood."""
+    """Runs a system at Poisson arrivals; `resources` and `bad` say how the machine stood.
+
+    In a stretch that is `bad`, the system is `disturbed` where there is one.
+    """
 
     system: System
     rates: Mapping[str, float]
     seed: int
     resources: Callable[[float], Resources] = lambda multiplier: Resources()
     bad: Callable[[int], bool] = lambda stretch: False
+    disturbed: System | None = None
     clock_s: float = 0.0
     stretches: list[Stretch] = field(default_factory=list)
     held: list[Held] = field(default_factory=list)
@@ -117,7 +128,9 @@ class SimulatedDriver:
         due = {n: poisson(rng, r * multiplier, duration_s) for n, r in self.rates.items()}
         carried = {name: self.backlog.get(name, np.empty(0)) for name in self.rates}
         arrivals = {name: np.concatenate((carried[name], due[name])) for name in due}
-        streams = self.system(rng, multiplier, self.clock_s, arrivals)
+        bad = self.bad(number)
+        system = self.disturbed if bad and self.disturbed is not None else self.system
+        streams = system(rng, multiplier, self.clock_s, arrivals)
         fresh = {
             name: Stream(*(part[len(carried[name]) :] for part in (s.due, s.started, s.done)))
             for name, s in streams.items()
@@ -127,7 +140,6 @@ class SimulatedDriver:
         self.backlog = {}
         if not drain:
             self.backlog = {n: _waiting(s, duration_s) - duration_s for n, s in streams.items()}
-        bad = self.bad(number)
         held = Held(
             phase,
             load,
@@ -154,28 +166,29 @@ class SimulatedDriver:
         until: Callable[[list[Interval]], bool] | None,
     ) -> tuple[float, list[Interval]]:
         found: list[Interval] = []
+        ended = {name: _in_order_of_ends(stream) for name, stream in streams.items()}
         for step in range(math.ceil(duration_s / INTERVAL_S - 1e-9)):
             low = step * INTERVAL_S
             high = min(duration_s, low + INTERVAL_S)
-            latest = [self._interval(n, s, low, high) for n, s in streams.items()]
+            latest = [self._interval(n, s, low, high) for n, s in ended.items()]
             found += latest
             if until is not None and until(latest):
                 return high, found
         return duration_s, found
 
-    def _interval(self, name: str, stream: Stream, low: float, high: float) -> Interval:
-        due = np.searchsorted(stream.due, [low, high])
-        ended = (stream.done >= low) & (stream.done < high)
-        outstanding = int(due[1] - np.count_nonzero(stream.done < high))
-        responses = (stream.done - stream.due)[ended] * 1e9
-        busy = (stream.done - stream.started)[ended].sum() * 1e9
+    def _interval(self, name: str, stream: Ended, low: float, high: float) -> Interval:
+        arrived = np.searchsorted(stream.intended, [low, high])
+        first, last = np.searchsorted(stream.done, [low, high])
+        outstanding = int(arrived[1] - last)
+        responses = (stream.done - stream.due)[first:last] * 1e9
+        busy = (stream.done - stream.started)[first:last].sum() * 1e9
         return Interval(
             self.clock_s + low,
             high - low,
             name,
             0,
-            int(due[1] - due[0]),
-            int(np.count_nonzero(ended)),
+            int(arrived[1] - arrived[0]),
+            int(last - first),
             0,
             0,
             max(0, outstanding - 1),
@@ -188,6 +201,11 @@ class SimulatedDriver:
 def _waiting(stream: Stream, end: float) -> Values:
     """The intended starts of what had arrived by then and was not done."""
     return stream.due[(stream.due < end) & (stream.done > end)]
+
+
+def _in_order_of_ends(stream: Stream) -> Ended:
+    order = np.argsort(stream.done, kind="stable")
+    return Ended(stream.due[order], stream.started[order], stream.done[order], stream.due)
 
 
 def _before(stream: Stream, end: float) -> Stream:
@@ -279,6 +297,47 @@ def soft(knee: float) -> System:
     return run
 
 
+def noisy(system: System, share: float) -> System:
+    """A system on a machine whose speed differs by `share` (one sigma) from stretch to stretch.
+
+    All responses of a stretch are stretched by the same lognormal factor of median 1, so the
+    knee is the system's own: that of the median machine.
+    """
+
+    def run(
+        rng: np.random.Generator, multiplier: float, at_s: float, due: dict[str, Values]
+    ) -> dict[str, Stream]:
+        factor = math.exp(share * rng.standard_normal())
+        streams = system(rng, multiplier, at_s, due)
+        return {
+            n: Stream(
+                s.due, s.due + factor * (s.started - s.due), s.due + factor * (s.done - s.due)
+            )
+            for n, s in streams.items()
+        }
+
+    return run
+
+
+def drifting(knee: float, rate: float, per_second: float, middle_s: float) -> System:
+    """`mm1` whose capacity changes by the share `per_second`, and is that of `knee` at `middle_s`.
+
+    The knee of any other moment is `drifted(knee, ...)` there.
+    """
+
+    def run(
+        rng: np.random.Generator, multiplier: float, at_s: float, due: dict[str, Values]
+    ) -> dict[str, Stream]:
+        return mm1(drifted(knee, per_second, at_s - middle_s), rate)(rng, multiplier, at_s, due)
+
+    return run
+
+
+def drifted(knee: float, per_second: float, seconds: float) -> float:
+    """The knee of an M/M/1, baseline and all, whose capacity went up by so much a second."""
+    return ((2.0 * knee - 1.0) * (1.0 + per_second * seconds) + 1.0) / 2.0
+
+
 @dataclass(frozen=True)
 class Pool:
     """k workers shared by start-time fair queueing; mean service seconds per component."""
@@ -318,4 +377,15 @@ class Pool:
         return {n: Stream(due[n], started[i], started[i] + service[i]) for i, n in enumerate(names)}
 
 
-__all__ = ["ClosedLoop", "Pool", "SimulatedDriver", "hard", "mm1", "soft", "unbreakable"]
+__all__ = [
+    "ClosedLoop",
+    "Pool",
+    "SimulatedDriver",
+    "drifted",
+    "drifting",
+    "hard",
+    "mm1",
+    "noisy",
+    "soft",
+    "unbreakable",
+]

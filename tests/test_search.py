@@ -7,18 +7,20 @@ from dataclasses import replace
 
 import pytest
 
+from knees import KINDS, find
 from simulated import SimulatedDriver, System, hard, mm1, soft, unbreakable
 from swarmbench.measured import Held
 from swarmbench.outcome import Knee
 from swarmbench.plan import PHASES
-from swarmbench.scenarios.knee import Reading, Readings, posterior
+from swarmbench.scenarios.knee import Reading, Readings, posterior, steadied
 from swarmbench.scenarios.max_throughput import Settings, constant
 from swarmbench.scenarios.search import Budget, KneeSearch, Trial, isotonic_bracket
-from swarmbench.scenarios.slo import Slo
+from swarmbench.scenarios.slo import Baseline, Slo, decided_watch
 
 RATE = 500.0
 STANDARD = Settings.of(PHASES["standard"]).search
 FULL = Settings.of(PHASES["full"]).search
+AT_1X = (Reading(0.0, 0.0, 0.01),)
 QUICK = Settings.of(PHASES["quick"]).search
 
 
@@ -67,6 +69,16 @@ def test_the_interval_of_a_hard_knee_covers_it_wherever_it_lies() -> None:
 
 def test_a_soft_knee_is_found_within_five_percent() -> None:
     assert close(knees(soft(4.2), range(10), STANDARD), 4.2, 0.05) >= 9
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_seven_of_eight_knees_of_every_kind_are_found_and_lie_in_their_interval(kind: str) -> None:
+    found = [find(kind, seed, STANDARD) for seed in range(8)]
+
+    assert sum(f.error <= 0.03 for f in found) >= 6
+    assert sum(f.error <= 0.05 for f in found) >= 7
+    assert sum(f.covered for f in found) >= 6
+    assert max(f.seconds for f in found) <= STANDARD.total_s
 
 
 def test_a_system_without_a_knee_is_censored_at_the_limit() -> None:
@@ -126,6 +138,90 @@ def test_a_failed_probe_under_a_bad_sentinel_is_repeated_and_not_believed() -> N
     assert found.knee().multiplier == pytest.approx(12.0, rel=0.05)
 
 
+def test_a_baseline_under_a_bad_sentinel_is_taken_again_and_not_believed() -> None:
+    taken = mm1(1.1, RATE)  # a neighbour has most of the machine
+    driver = SimulatedDriver(
+        mm1(4.2, RATE), {"a": RATE}, 5, bad=lambda number: number == 0, disturbed=taken
+    )
+    found = search(driver, STANDARD)
+
+    assert [p.believed for p in found.baselines[:2]] == [False, True]
+    assert found.knee().multiplier == pytest.approx(4.2, rel=0.05)
+
+
+def test_a_bad_baseline_believed_only_for_want_of_a_better_one_goes_with_the_first_good() -> None:
+    driver = SimulatedDriver(
+        mm1(4.2, RATE), {"a": RATE}, 5, bad=lambda number: number < 3, disturbed=mm1(2.1, RATE)
+    )
+    found = KneeSearch(Slo(), STANDARD, 64.0)
+    for _ in range(4):
+        trial = Trial(1.0, STANDARD.baseline_s, "baseline")
+        found.observe(trial, driver.hold("search", constant(1.0), trial.duration_s))
+
+    assert [p.believed for p in found.baselines] == [False, False, False, True]
+    assert found.baseline is not None
+    assert found.baseline.seconds == STANDARD.baseline_s
+
+
+def test_a_load_near_the_knee_is_measured_to_the_end() -> None:
+    driver = SimulatedDriver(soft(4.2), {"a": RATE}, 3)
+    limits = Baseline.of(driver.hold("search", constant(1.0), 24.0), Slo()).limits(Slo())
+    watch = decided_watch(limits, Slo(), 6.0)
+
+    assert driver.hold("search", constant(4.1), 6.0, until=watch).duration_s == 6.0
+
+
+def test_a_load_of_few_operations_is_measured_to_the_end() -> None:
+    driver = SimulatedDriver(unbreakable, {"a": 20.0}, 3)
+    limits = Baseline.of(driver.hold("search", constant(1.0), 24.0), Slo()).limits(Slo())
+    watch = decided_watch(limits, Slo(), 6.0)
+
+    assert limits["a"].baseline is not None
+    assert driver.hold("search", constant(2.0), 6.0, until=watch).duration_s == 6.0
+
+
+def test_an_unclear_probe_under_a_bad_sentinel_is_repeated_unless_all_are_bad() -> None:
+    def disbelieved(bad: range) -> tuple[int, int]:
+        driver = SimulatedDriver(mm1(4.2, RATE), {"a": RATE}, 5, bad=lambda number: number in bad)
+        found = search(driver, STANDARD)
+        unclear = [p for p in found.probes if not p.failed]
+        return sum(not p.believed for p in unclear), len(unclear)
+
+    once, _ = disbelieved(range(4, 5))
+    always, of = disbelieved(range(1000))
+
+    assert once == 1
+    assert always <= max(2, of // 2)
+
+
+def test_a_load_that_is_clearly_carried_ends_its_probe_early() -> None:
+    found = search(SimulatedDriver(hard(12.0, 2000.0), {"a": 2000.0}, 3), STANDARD)
+
+    climbed = [p for p in found.probes if p.reason == "climb" and not p.failed]
+    assert [p.multiplier for p in climbed] == [2.0, 4.0, 8.0]
+    assert all(p.duration_s == pytest.approx(STANDARD.probe_s / 4.0) for p in climbed)
+
+
+def test_readings_follow_the_baseline_that_came_after_them() -> None:
+    found = KneeSearch(Slo(), STANDARD, 64.0)
+    driver = SimulatedDriver(mm1(4.2, RATE), {"a": RATE}, 1)
+    for trial in (Trial(1.0, 24.0, "baseline"), Trial(2.0, 6.0, "climb")):
+        found.observe(trial, driver.hold("search", constant(trial.multiplier), trial.duration_s))
+    before = found._read()["a"].readings[0].y
+    first = found.limits()["a"].baseline
+
+    driver.system = mm1(2.1, RATE)  # slower, so that the baseline of all so far goes up
+    found.observe(Trial(1.0, 24.0, "baseline"), driver.hold("search", constant(1.0), 24.0))
+    after, second = found._read()["a"].readings[0].y, found.limits()["a"].baseline
+
+    assert before is not None
+    assert after is not None
+    assert first is not None
+    assert second is not None
+    assert second.value_ns > 1.2 * first.value_ns
+    assert before - after == pytest.approx(math.log(second.value_ns / first.value_ns))
+
+
 def test_one_false_failure_under_a_good_sentinel_does_not_move_the_knee() -> None:
     driver = SimulatedDriver(hard(12.0, RATE), {"a": RATE}, 5)
     found = KneeSearch(Slo(), STANDARD, 64.0)
@@ -152,9 +248,9 @@ def test_the_lowest_of_several_knees_is_the_systems() -> None:
     limit = math.log(2.0)
     steep = Readings(
         tuple(Reading(x, 0.0 if x < 1.0 else None, 0.02) for x in (0.5, 0.9, 0.98, 1.02, 1.1)),
-        0.01,
+        AT_1X,
     )
-    calm = Readings(tuple(Reading(x, 0.1 * x, 0.02) for x in (0.5, 0.9, 1.1)), 0.01)
+    calm = Readings(tuple(Reading(x, 0.1 * x, 0.02) for x in (0.5, 0.9, 1.1)), AT_1X)
 
     found = posterior({"steep": steep, "calm": calm}, 2.0, 4.0)
 
@@ -172,9 +268,30 @@ def test_a_disturbed_reading_does_not_bend_the_curve() -> None:
     ]
     disturbed = Reading(math.log(3.5), 1.2, 0.03)
 
-    found = posterior({"a": Readings((*exact, disturbed), 0.01)}, 2.0, math.log(64.0))
+    found = posterior({"a": Readings((*exact, disturbed), AT_1X)}, 2.0, math.log(64.0))
 
     assert math.exp(found.quantile(0.5)) == pytest.approx(truth, rel=0.02)
+
+
+def test_a_baseline_that_scatters_widens_the_interval() -> None:
+    readings = tuple(Reading(0.2 * i, 0.1 * i, 0.01) for i in range(4, 11))
+
+    def width(scatter: float) -> float:
+        signs = (1.0, -1.0, 1.0, -1.0, 1.0, -1.0)
+        stretches = tuple(Reading(0.0, sign * scatter, 0.01) for sign in signs)
+        found = posterior({"a": Readings(readings, stretches)}, 2.0, math.log(64.0))
+        return found.quantile(0.975) - found.quantile(0.025)
+
+    assert width(0.06) > 1.5 * width(0.0)
+
+
+def test_sigmas_of_readings_alike_are_shared_by_their_seconds() -> None:
+    readings = [Reading(1.0, 0.7, 0.02, 1.0), Reading(1.1, 0.8, 0.01, 4.0), Reading(0.0, 0.0, 0.5)]
+
+    assert list(steadied(readings)) == pytest.approx([0.02, 0.01, 0.5])
+    assert steadied([readings[0], Reading(1.0, 0.7, 0.04, 1.0)]) == pytest.approx(
+        [math.sqrt(0.001)] * 2
+    )
 
 
 def test_the_isotonic_fit_brackets_the_knee_without_a_model() -> None:

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from swarmbench.estimates import isotonic
+from swarmbench.estimates import NORMAL_95, isotonic
 from swarmbench.measured import Held, Interval
 from swarmbench.outcome import Judgement, Knee, Limit, Probe
-from swarmbench.scenarios.knee import Posterior, Reading, Readings, posterior
-from swarmbench.scenarios.slo import Baseline, Slo, judge, overload_watch, take_traces
+from swarmbench.scenarios.knee import Posterior, Reading, Readings, posterior, steadied
+from swarmbench.scenarios.readings import Filed
+from swarmbench.scenarios.slo import Baseline, Slo, decided_watch, judge, take_traces
 
 #: A bound on the probes of one search, whatever its budget.
 TRIALS_MAX = 500
@@ -27,8 +28,6 @@ LEVEL = 0.95
 #: Independent samples beyond a percentile below which its median falls short of its mean, so
 #: that probes are made longer, and by how much at most.
 BEYOND_WANTED, STRETCH_MAX = 40.0, 3.0
-#: Noise given to "not overloaded" of a component too rare for a percentile.
-UNRESOLVED_SIGMA = 0.25
 #: Width of the posterior in ln(multiplier), or count of bisections, from which its sides are
 #: probed and no longer its median: four halvings of an octave leave 4 %.
 SIDES_WIDTH, BISECTIONS_MAX = 0.2, 4
@@ -71,7 +70,7 @@ class KneeSearch:
     _reference: float = 1.0
     _climbing: bool = True
     _again: Trial | None = None
-    _readings: dict[str, list[Reading]] = field(default_factory=dict)
+    _filed: Filed = field(default_factory=Filed)
     _posterior: Posterior | None = None
     _began_s: float | None = None
     _ended_s: float = 0.0
@@ -97,7 +96,7 @@ class KneeSearch:
         """The sequential test that may end the stretch early; None for a baseline."""
         if trial.reason == "baseline":
             return None
-        return overload_watch(self.limits(), self.slo, trial.duration_s)
+        return decided_watch(self.limits(), self.slo, trial.duration_s)
 
     def observe(self, trial: Trial, held: Held) -> Probe:
         """Files what a trial gave and decides what it means for the next one."""
@@ -109,27 +108,41 @@ class KneeSearch:
             return self._observe_baseline(trial, held)
         assert self.baseline is not None
         probe = take_probe(trial, held, self.baseline, self.slo)
-        repeated = sum(not p.believed and p.multiplier == trial.multiplier for p in self.probes)
-        disturbed = probe.failed and probe.sentinel.bad and repeated < REPEATS_MAX
+        disturbed = self._disturbed(probe)
         if disturbed:
             probe = take_probe(trial, held, self.baseline, self.slo, believed=False)
         self.probes.append(probe)
         self._again = Trial(trial.multiplier, trial.duration_s, "repeat") if disturbed else None
         if not disturbed:
-            self._file(probe)
+            self._filed.add(probe, self.baseline, self._reference, self.slo)
             self._posterior = None
             self._climbing = self._climbing and self._carried(probe)
         return probe
 
+    def _disturbed(self, probe: Probe) -> bool:
+        """Whether a probe is repeated and not believed: one that fails, or comes near to it.
+
+        Where that befalls many, disturbance is the machine's usual state and only a failed probe
+        is repeated.
+        """
+        if not probe.sentinel.bad:
+            return False
+        repeated = sum(not p.believed and p.multiplier == probe.multiplier for p in self.probes)
+        near = any(
+            j.log_ratio is not None and j.log_ratio > 0.5 * math.log(self.slo.degradation)
+            for j in probe.judgements.values()
+        )
+        return repeated < REPEATS_MAX and (probe.failed or (near and _rare(self.probes)))
+
     def knee(self) -> Knee:
         """The knee with its interval, from all believed probes."""
         baseline = self.baseline
-        if baseline is None or not self._readings:
+        if baseline is None or not self._filed.measured:
             low = 0.0 if baseline is None else self._reference
             return Knee(low, low, self._reference, LEVEL, False, False, self._reference, {}, {})
         found = self._fit()
         scale = self._reference
-        per_component = {name: self._own_knee(found, name) for name in self._readings}
+        per_component = {name: self._own_knee(found, name) for name in self._filed.measured}
         if self._none_up_to_limit(found):
             confirmed = len(self._at_limit()) >= 2
             return Knee(
@@ -152,8 +165,7 @@ class KneeSearch:
         own = Baseline.of(held, self.slo)
         probe = take_probe(trial, held, own, self.slo)
         first = self.baseline is None
-        disturbed = sum(p.sentinel.bad for p in self.baselines)
-        if first and held.sentinel.bad and disturbed < REPEATS_MAX:
+        if held.sentinel.bad and _rare(self.baselines):
             self._again = trial
             probe = take_probe(trial, held, own, self.slo, believed=False)
         elif first and probe.failed:
@@ -162,11 +174,23 @@ class KneeSearch:
             self._reference /= 2.0
         else:
             self._again = None
+            if not held.sentinel.bad:
+                self._disbelieve_disturbed_baselines()
             merged = own if self.baseline is None else self.baseline.extended(held, self.slo)
             self.baseline = merged
             self._posterior = None
         self.baselines.append(probe)
         return probe
+
+    def _disbelieve_disturbed_baselines(self) -> None:
+        """A baseline that was only taken for want of a better one goes when there is one."""
+        believed = [p for p in self.baselines if p.believed and p.multiplier == self._reference]
+        if believed and all(p.sentinel.bad for p in believed):
+            self.baseline = None
+            self.baselines = [
+                replace(p, believed=p.believed and p.multiplier != self._reference)
+                for p in self.baselines
+            ]
 
     def _choose(self) -> Trial | None:
         if self._climbing:
@@ -179,7 +203,7 @@ class KneeSearch:
         if self._known(found, low, high):
             return None
         if self._baseline_is_the_noise(found, high - low):
-            return Trial(self._reference, 2.0 * self.budget.probe_s, "baseline")
+            return Trial(self._reference, self._again_s(), "baseline")
         return self._refine(found, high - low)
 
     def _refine(self, found: Posterior, width: float) -> Trial:
@@ -195,7 +219,15 @@ class KneeSearch:
 
     def _trial(self, x: float, reason: str) -> Trial:
         multiplier = min(self.limit, self._reference * math.exp(x))
-        return Trial(multiplier, self._probe_s(), reason)
+        seconds = self.budget.probe_s if reason == "bisect" else self._probe_s()
+        return Trial(multiplier, seconds, reason)
+
+    def _again_s(self) -> float:
+        """Length of one more baseline: a probe's, or two where that has too few samples."""
+        assert self.baseline is not None
+        rarest = min(h.count for h in self.baseline.responses.values()) / self.baseline.seconds
+        beyond = rarest * self.budget.probe_s * (1.0 - max(self.slo.percentiles) / 100.0)
+        return self.budget.probe_s * (1.0 if beyond >= BEYOND_WANTED else 2.0)
 
     def _probe_s(self) -> float:
         """A probe's length near the knee: longer where its queue makes samples dependent.
@@ -218,8 +250,19 @@ class KneeSearch:
         if self._none_up_to_limit(found):
             return len(self._at_limit()) >= 2
         middle = self._reference * math.exp(found.quantile(0.5))
-        narrow = high - low <= 2.0 * math.log1p(self.budget.precision)
+        narrow = (high - low) * self._caution(found) <= 2.0 * math.log1p(self.budget.precision)
         return narrow and self._both_sides(middle, max(0.15, self.budget.precision), wanted=2)
+
+    def _caution(self, found: Posterior) -> float:
+        """By how much an interval must be narrower before it ends the search.
+
+        Its width rests on the scatter of few stretches, and a search that stops once it is narrow
+        stops where they happened to agree. It is Student's quantile over the normal one, to the
+        first term of its expansion; knee, steepness and baseline are taken from the stretches.
+        """
+        measured = self._read()[max(found.lowest, key=lambda n: found.lowest[n])]
+        free = sum(r.y is not None for r in measured.readings) + len(measured.baselines)
+        return 1.0 + (NORMAL_95**2 + 1.0) / (4.0 * max(1, free - 3))
 
     def _both_sides(self, middle: float, within: float, wanted: int = 1) -> bool:
         believed = [p.multiplier for p in self.probes if p.believed]
@@ -244,38 +287,27 @@ class KneeSearch:
         if width > SIDES_WIDTH:
             return False
         name = max(found.lowest, key=lambda n: found.lowest[n])
-        near = [r for r in self._readings[name] if r.y is not None and r.y > 0.1]
-        if not near:
+        measured = self._read()[name]
+        near = [r for r in measured.readings if r.y is not None and r.y > 0.1]
+        if not near or not measured.baselines:
             return False
-        per_second = sum(r.sigma**2 for r in near) / len(near) * self.budget.probe_s
-        spent = self.budget.probe_s * len(near)
-        own = self.limits()[name].baseline
-        if own is None:
-            return False
-        wanted = spent * own.log_sigma * math.sqrt(self.baseline.seconds / per_second)
-        return self.baseline.seconds < wanted
+        there = _variance_seconds(near, found.speed_sigmas[name])
+        here = _variance_seconds(measured.baselines, found.speed_sigmas[name])
+        return self.baseline.seconds < sum(r.seconds for r in near) * math.sqrt(here / there)
 
     def _carried(self, probe: Probe) -> bool:
         limit = math.log(self.slo.degradation)
         return not any(_above(j, limit) for j in probe.judgements.values())
 
-    def _file(self, probe: Probe) -> None:
-        x = math.log(probe.multiplier / self._reference)
-        limit = math.log(self.slo.degradation)
-        for name, judgement in probe.judgements.items():
-            reading = _reading(x, judgement, probe.cut_short, limit)
-            self._readings.setdefault(name, []).append(reading)
+    def _read(self) -> dict[str, Readings]:
+        assert self.baseline is not None
+        stretches = [p for p in self.baselines if p.believed and p.multiplier == self._reference]
+        return self._filed.readings(self.baseline, stretches, self.slo)
 
     def _fit(self) -> Posterior:
         if self._posterior is None:
-            limits = self.limits()
-            noise = {n: q.log_sigma for n in limits if (q := limits[n].baseline) is not None}
-            components = {
-                name: Readings(tuple(readings), noise.get(name, 0.0))
-                for name, readings in self._readings.items()
-            }
             x_max = math.log(self.limit / self._reference)
-            self._posterior = posterior(components, self.slo.degradation, x_max)
+            self._posterior = posterior(self._read(), self.slo.degradation, x_max)
         return self._posterior
 
     def _own_knee(self, found: Posterior, name: str) -> tuple[float, float, float] | None:
@@ -335,11 +367,13 @@ def _excess(judgement: Judgement, limit: float) -> float:
     return 0.0 if judgement.log_ratio is None else min(judgement.log_ratio, 2.0 * limit)
 
 
-def _reading(x: float, judgement: Judgement, cut_short: bool, limit: float) -> Reading:
-    ratio, sigma = judgement.log_ratio, judgement.log_sigma
-    overloaded = judgement.growing or judgement.too_many_errors
-    if ratio is None or sigma is None:
-        return Reading(x, None if overloaded else 0.0, UNRESOLVED_SIGMA)
-    if overloaded or (cut_short and ratio > limit):
-        return Reading(x, None, sigma)
-    return Reading(x, ratio, sigma)
+def _rare(stretches: Sequence[Probe]) -> bool:
+    """Whether so few stretches were disbelieved that one more may be: a quarter, or two."""
+    disbelieved = sum(not p.believed for p in stretches)
+    return disbelieved < max(REPEATS_MAX, len(stretches) // 4)
+
+
+def _variance_seconds(readings: Sequence[Reading], speed_sigma: float) -> float:
+    """Variance of one second's reading, on average: its own and that of the machine's speed."""
+    noise = steadied(readings) ** 2 + speed_sigma**2
+    return sum(float(n) * r.seconds for n, r in zip(noise, readings, strict=True)) / len(readings)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from swarmbench.batches import LATENCY_MAX_NS, batched, dispersion
 from swarmbench.estimates import (
@@ -25,6 +25,9 @@ from swarmbench.outcome import Judgement, Limit, Trace, Verdict
 
 #: A probability below which chance is not believed to have made an error or a backlog.
 ALPHA = 0.001
+#: Responses that may lie beyond the limit before a probe is believed to carry its load early: of
+#: independent ones a quarter of these or less comes by chance once in a million times.
+ALLOWED_MIN = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,32 +197,81 @@ def overload_watch(
     limit than three times those allowed in the whole planned stretch (curtailed sampling: Wald,
     Sequential Analysis, 1947). The intervals it is given may be all so far or the latest only.
     """
-    thresholds = {name: limit.limit_ns for name, limit in limits.items()}
-    seen: set[tuple[str, float]] = set()
-    own: dict[str, list[Interval]] = {name: [] for name in limits}
-    over = dict.fromkeys(limits, 0)
-    arrivals = dict.fromkeys(limits, 0)
+    tallies = {name: _Tally(limit) for name, limit in limits.items()}
 
     def hopeless(latest: list[Interval]) -> bool:
-        for interval in latest:
-            name = interval.component
-            if (name, interval.start_s) in seen or name not in own:
-                continue
-            seen.add((name, interval.start_s))
-            own[name].append(interval)
-            over[name] += _count_over(interval, thresholds[name])
-            arrivals[name] += interval.scheduled
-        return any(
-            passed_s >= settle_s
-            and (
-                _backlog_grows([i.queue_depth + i.in_flight for i in own[name]], arrivals[name])
-                or _beyond_repair(over[name], arrivals[name] * planned_s / passed_s, limit, slo)
-            )
-            for name, limit in limits.items()
-            if (passed_s := sum(i.duration_s for i in own[name])) > 0.0
-        )
+        _count(tallies, latest)
+        return any(t.hopeless(slo, planned_s) for t in tallies.values() if t.passed_s >= settle_s)
 
     return hopeless
+
+
+def decided_watch(
+    limits: Mapping[str, Limit], slo: Slo, planned_s: float
+) -> Callable[[list[Interval]], bool]:
+    """`overload_watch`, true as well once every component clearly carries the load.
+
+    That takes a quarter of the planned stretch and ten times the limit, so that a queue would
+    have had the time to build up, and `ALLOWED_MIN` responses that may lie beyond the limit of
+    which at most a quarter did.
+    """
+    hopeless = overload_watch(limits, slo, planned_s)
+    tallies = {name: _Tally(limit) for name, limit in limits.items()}
+
+    def decided(latest: list[Interval]) -> bool:
+        _count(tallies, latest)
+        return hopeless(latest) or all(t.carried(planned_s) for t in tallies.values())
+
+    return decided
+
+
+@dataclass(slots=True)
+class _Tally:
+    """What one component did so far in a probe."""
+
+    limit: Limit
+    seen: set[float] = field(default_factory=set)
+    outstanding: list[int] = field(default_factory=list)
+    arrivals: int = 0
+    completed: int = 0
+    failed: int = 0
+    over: int = 0
+    passed_s: float = 0.0
+
+    def add(self, interval: Interval) -> None:
+        if interval.start_s in self.seen:
+            return
+        self.seen.add(interval.start_s)
+        self.outstanding.append(interval.queue_depth + interval.in_flight)
+        self.arrivals += interval.scheduled
+        self.completed += interval.response.count
+        self.failed += interval.errors + interval.rejected
+        self.over += _count_over(interval, self.limit.limit_ns)
+        self.passed_s += interval.duration_s
+
+    def hopeless(self, slo: Slo, planned_s: float) -> bool:
+        planned = self.arrivals * planned_s / max(self.passed_s, 1e-9)
+        return _backlog_grows(self.outstanding, self.arrivals) or (
+            _beyond_repair(self.over, planned, self.limit, slo)
+        )
+
+    def carried(self, planned_s: float) -> bool:
+        """By Little's law the backlog tells what response the latest arrivals will see."""
+        baseline, limit_ns = self.limit.baseline, self.limit.limit_ns
+        if baseline is None or limit_ns is None or not self.arrivals or self.failed:
+            return False
+        limit_s = limit_ns / 1e9
+        allowed = self.completed * (1.0 - baseline.percentile / 100.0)
+        ahead_s = self.outstanding[-1] * self.passed_s / self.arrivals
+        long_enough = self.passed_s >= max(0.25 * planned_s - 1e-6, 10.0 * limit_s)
+        calm = self.over <= 0.1 * allowed and ahead_s <= limit_s
+        return long_enough and allowed >= ALLOWED_MIN and calm
+
+
+def _count(tallies: Mapping[str, _Tally], latest: Sequence[Interval]) -> None:
+    for interval in latest:
+        if interval.component in tallies:
+            tallies[interval.component].add(interval)
 
 
 def _beyond_repair(over: int, planned: float, limit: Limit, slo: Slo) -> bool:
