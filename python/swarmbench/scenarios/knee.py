@@ -32,9 +32,9 @@ CAPPED_SIGMA = 0.1
 STEEPNESSES: Grid = np.geomspace(0.05, 1e6, 28)
 STEEPNESS_PRIOR: Grid = np.append(np.full(27, 2.0 / 3.0 / 27.0), 1.0 / 3.0)
 #: How much the machine's speed may differ from stretch to stretch (one sigma), and how likely each
-#: is before anything is measured: half-Cauchy of scale 1 % (Gelman 2006).
+#: is before anything is measured: half-Cauchy of scale 2 % (Gelman 2006).
 SPEED_SIGMAS: Grid = np.array([0.005, 0.01, 0.02, 0.04, 0.08])
-SPEED_PRIOR: Grid = SPEED_SIGMAS / (1.0 + (SPEED_SIGMAS / 0.01) ** 2)
+SPEED_PRIOR: Grid = SPEED_SIGMAS / (1.0 + (SPEED_SIGMAS / 0.02) ** 2)
 #: Shares of the mass at which the posterior's grid is refined, twice: a wall's knee is a spike.
 REFINED: Grid = np.linspace(0.004, 0.996, 60)
 #: Readings no further apart than this in y are taken to be as noisy as one another.

@@ -368,9 +368,9 @@ def _excess(judgement: Judgement, limit: float) -> float:
 
 
 def _rare(stretches: Sequence[Probe]) -> bool:
-    """Whether so few stretches were disbelieved that one more may be: a quarter, or two."""
-    disbelieved = sum(not p.believed for p in stretches)
-    return disbelieved < max(REPEATS_MAX, len(stretches) // 4)
+    """Whether disturbance is not the machine's usual state: two stretches, or fewer than half."""
+    bad = sum(p.sentinel.bad for p in stretches)
+    return bad < max(REPEATS_MAX, len(stretches) - bad)
 
 
 def _variance_seconds(readings: Sequence[Reading], speed_sigma: float) -> float:
