@@ -20,8 +20,8 @@ use super::*;
 const CASES_FACTOR: u32 = 50;
 const HEADER_BYTES: usize = 40;
 
-/// Holds `property` for many inputs. `proptest!` would let the environment replace the count that is
-/// asked for here.
+/// Holds `property` for many inputs. `proptest!` would let the environment replace the count that
+/// is asked for here.
 fn for_many<S: Strategy>(inputs: S, property: impl Fn(S::Value) -> TestCaseResult) {
     let usual = Config::default();
     let cases = usual.cases * CASES_FACTOR;
