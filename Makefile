@@ -17,7 +17,7 @@ CARGO_TEST += --release --package swarmbench-core
 # of more preemptions than the models ask for, for so many seconds a model at most.
 LOOM_TEST := RUSTFLAGS="$(RUSTFLAGS) --cfg loom" cargo test --release --package swarmbench-core \
 	--lib --target-dir target/loom
-SOAK_LOOM := LOOM_MAX_PREEMPTIONS=5 LOOM_MAX_DURATION=240
+SOAK_LOOM := LOOM_MAX_PREEMPTIONS=5 LOOM_MAX_DURATION=30
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
@@ -73,7 +73,7 @@ lint: $(VENV)/.built $(VENV)/.dev ## formats, lints, types, stubs
 ci: lint test-rust test-loom $(VENV)/.built $(VENV)/.dev ## what every change must pass: lint and all tests, built wheel included
 	$(BIN)/python -m pytest -m "not soak and not gpu"
 
-soak: $(VENV)/.built $(VENV)/.dev ## the full counts (half an hour); results go to docs/soak/
+soak: $(VENV)/.built $(VENV)/.dev ## the full counts (three quarters of an hour); results go to docs/soak/
 	mkdir -p docs/soak
 	cargo $(CARGO_TEST) --no-run
 	PROPTEST_CASES=$(SOAK_CASES) cargo $(CARGO_TEST) >docs/soak/rust.txt 2>&1

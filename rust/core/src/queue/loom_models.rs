@@ -165,3 +165,24 @@ fn a_batch_waits_for_slots_that_are_being_emptied_and_takes_no_other() {
         assert_eq!(taken, [1, 2, 3, 4][..2 + pushed]);
     });
 }
+
+#[test]
+fn a_batch_is_seen_in_order_by_consumers_of_one_and_of_many() {
+    check(3, || {
+        let queue = Arc::new(Queue::new(4));
+        let consumer = {
+            let queue = Arc::clone(&queue);
+            thread::spawn(move || {
+                let mut taken = vec![queue.pop()];
+                let mut batch = Vec::new();
+                queue.pop_many(&mut batch, 4);
+                taken.extend(batch.into_iter().map(Some));
+                taken
+            })
+        };
+        assert_eq!(queue.push_many(&[1, 2, 3]), 3);
+        let mut taken = consumer.join().expect("the consumer failed");
+        taken.extend(std::iter::from_fn(|| queue.pop()).map(Some));
+        assert!(taken.into_iter().flatten().eq([1, 2, 3]));
+    });
+}
