@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as some
 
 from configuration_page import configuration_page
@@ -169,6 +169,7 @@ values = some.recursive(
 )
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(some.dictionaries(keys, values, max_size=4))
 def test_whatever_is_configured_is_taken_or_refused_in_one_line(content: object) -> None:
     with tempfile.TemporaryDirectory() as folder:
