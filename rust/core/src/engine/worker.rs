@@ -111,27 +111,33 @@ impl<'p> Worker<'p> {
     fn serve_own(&mut self, began: u64) -> u64 {
         let pool = self.pool;
         let mut own = std::mem::take(&mut self.own);
-        let mut now = began;
-        let mut served = 0;
+        let (mut now, mut served, mut handed_on) = (began, 0, false);
         for group in own.chunk_by_mut(|left, right| left.arrival.workload == right.arrival.workload)
         {
             let index = usize::from(group[0].arrival.workload);
             let (tag, charged) = pool.charge(index, group.len());
-            let (from, first, mut ended) = (now, served, 0);
+            let (mut spent_ns, mut ended, mut count) = (0, 0, 0);
             for batch in group.chunks_mut(pool.stations[index].batch_max) {
-                // Only the first may take long: when it has, others are there for the rest.
-                if served > 0 && now - began > SHORT_NS && pool.others_free() {
-                    break;
-                }
-                now = self.run_own(index, batch, tag, now);
+                let own_ns;
+                (own_ns, now) = self.run_own(index, batch, tag, now);
+                spent_ns += own_ns;
                 // What came due while a long operation was in flight is admitted beside it.
                 if now - began > SHORT_NS && pool.catch_up(now) {
                     now = pool.clock.now();
                 }
-                served += batch.len();
+                count += batch.len();
                 ended += pool.succeed_all(batch, self.recorder, now);
+                // Only one may take long: when it has, others are there for the rest.
+                handed_on = now - began > SHORT_NS && pool.others_free();
+                if handed_on {
+                    break;
+                }
             }
-            pool.settle(index, ended, (charged, now - from), (served - first) as u64);
+            pool.settle(index, ended, (charged, spent_ns), count as u64);
+            served += count;
+            if handed_on {
+                break;
+            }
         }
         pool.queue_again(&own[served..], self.recorder);
         own.clear();
@@ -140,21 +146,23 @@ impl<'p> Worker<'p> {
     }
 
     /// Runs what it has taken of one workload, in one go, from `started`, which is now; returns the
-    /// moment at which it was done with.
-    fn run_own(&mut self, index: usize, batch: &[Ticket], tag: u64, started: u64) -> u64 {
+    /// worker time that took by itself, and the moment at which it was done with.
+    fn run_own(&mut self, index: usize, batch: &[Ticket], tag: u64, started: u64) -> (u64, u64) {
         self.slipped_ns = 0;
         let phase = self.pool.abandon_below.load(Ordering::Acquire);
         if batch.len() > 1 && batch.iter().all(|ticket| ticket.arrival.phase >= phase) {
-            return self.run_batch(index, batch, tag, started);
+            let ended = self.run_batch(index, batch, tag, started);
+            return ((ended - started).saturating_sub(self.slipped_ns), ended);
         }
-        batch.iter().fold(started, |now, ticket| {
+        let (mut own_ns, mut now) = (0, started);
+        for ticket in batch {
             self.slipped_ns = 0;
-            if self.gives_up(ticket, now) {
-                now
-            } else {
-                self.run_ticket(index, ticket, tag, now).1
+            if !self.gives_up(ticket, now) {
+                let (spent_ns, ended) = self.run_ticket(index, ticket, tag, now);
+                (own_ns, now) = (own_ns + spent_ns, ended);
             }
-        })
+        }
+        (own_ns, now)
     }
 
     /// Counts an operation whose phase has been given up as abandoned; whether it was.

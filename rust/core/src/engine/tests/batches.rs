@@ -132,3 +132,41 @@ fn a_batch_that_panics_or_loses_count_has_failed_in_all_its_operations() {
     assert!(conserved(&counters) && counters.ok > 0 && counters.errors > 0, "{counters:?}");
     assert_eq!(counters.units, 3 * counters.ok);
 }
+
+/// Takes 0.1 ms once in 2048 times and no time else; counts its runs.
+#[derive(Clone)]
+struct Stumbling(Arc<AtomicU64>);
+
+impl Operation for Stumbling {
+    fn run(&mut self, request: Request, pause: &mut dyn Pause) -> Completion {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        if request.key.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 53 == 0 {
+            Busy::of(100_000).run(request, pause);
+        }
+        DONE
+    }
+    fn verify(&mut self) -> Verdict {
+        Verdict::default()
+    }
+}
+
+#[test]
+fn what_a_worker_hands_on_after_a_long_operation_runs_once_and_is_counted_once() {
+    let runs: [Arc<AtomicU64>; 3] = Default::default();
+    let loads = runs.iter().map(|count| {
+        let stumbling = made(1, Stumbling(Arc::clone(count)));
+        let mut load = workload(stumbling, 1_000_000.0);
+        (load.max_in_flight, load.queue) = (1_000_000, 1_000_000);
+        load
+    });
+    let engine = Engine::start(&settings(3), loads.collect()).unwrap();
+    let (phase, _) = engine.begin_open(&[(0, 1.0)]).unwrap();
+    std::thread::sleep(milliseconds(300));
+    engine.cease();
+    assert!(engine.settle(5_000_000_000));
+    for (reading, count) in engine.reading(phase).unwrap().iter().zip(runs) {
+        let counters = reading[0].counters;
+        assert!(conserved(&counters) && counters.ok > 10_000, "{counters:?}");
+        assert_eq!(counters.ok, count.load(Ordering::Relaxed));
+    }
+}
