@@ -69,6 +69,7 @@ class Component:
         count: int = 1,
         threads: int = 1,
         verify: bool = True,
+        fault: str | None = None,
     ) -> dict[str, int]: ...
 
 @final

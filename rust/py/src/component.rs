@@ -7,7 +7,7 @@ use pyo3::exceptions::{PyKeyboardInterrupt, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use swarmbench_core::engine::Outside;
-use swarmbench_core::operations::{self, Build, BuildError, Tally};
+use swarmbench_core::operations::{self, Build, BuildError, Checking, Fault, Tally};
 
 use crate::arrays::{arrays_from, arrays_to};
 
@@ -108,9 +108,11 @@ impl Component {
 
     /// Runs `count` operations of type `op` back to back on each of `threads` threads.
     ///
-    /// Returns a dict: elapsed_ns (the slowest thread's), ok, errors, rejected, units, verified,
-    /// violations (sums).
-    #[pyo3(signature = (op, *, first_key = 0, count = 1, threads = 1, verify = true))]
+    /// `fault` ("flipped_bit", "lost_result", "doubled_result") damages each answer before it is
+    /// checked. Returns a dict: elapsed_ns (the slowest thread's), ok, errors, rejected, units,
+    /// verified, violations, planted (sums).
+    #[pyo3(signature = (op, *, first_key = 0, count = 1, threads = 1, verify = true, fault = None))]
+    #[allow(clippy::too_many_arguments, reason = "named one by one in Python")]
     fn run<'py>(
         &self,
         py: Python<'py>,
@@ -119,7 +121,9 @@ impl Component {
         count: u64,
         threads: usize,
         verify: bool,
+        fault: Option<&str>,
     ) -> PyResult<Bound<'py, PyDict>> {
+        let checking = checking(verify, fault)?;
         let index = self
             .inner
             .ops()
@@ -130,7 +134,7 @@ impl Component {
                 PyValueError::new_err(format!("{}: there is no op `{op}`", self.name))
             })?;
         let total =
-            py.detach(|| run_threads(&*self.inner, index, first_key, count, threads, verify));
+            py.detach(|| run_threads(&*self.inner, index, first_key, count, threads, checking));
         let dict = PyDict::new(py);
         dict.set_item("elapsed_ns", total.elapsed_ns)?;
         dict.set_item("ok", total.ok)?;
@@ -139,8 +143,20 @@ impl Component {
         dict.set_item("units", total.units)?;
         dict.set_item("verified", total.verified)?;
         dict.set_item("violations", total.violations)?;
+        dict.set_item("planted", total.planted)?;
         Ok(dict)
     }
+}
+
+fn checking(verify: bool, fault: Option<&str>) -> PyResult<Checking> {
+    let Some(name) = fault else {
+        return Ok(if verify { Checking::Checked } else { Checking::Skipped });
+    };
+    let named = Fault::ALL.iter().find(|(known, _)| *known == name);
+    named.map(|(_, fault)| Checking::Damaged(*fault)).ok_or_else(|| {
+        let known = Fault::ALL.map(|(known, _)| known).join(", ");
+        PyValueError::new_err(format!("there is no fault `{name}`; there are {known}"))
+    })
 }
 
 fn run_threads(
@@ -149,7 +165,7 @@ fn run_threads(
     first_key: u64,
     count: u64,
     threads: usize,
-    verify: bool,
+    checking: Checking,
 ) -> Tally {
     let threads = threads.max(1);
     let barrier = Barrier::new(threads);
@@ -161,7 +177,7 @@ fn run_threads(
                     let mut operation = component.operation();
                     barrier.wait();
                     let first = first_key + thread * count;
-                    operations::run_alone(operation.as_mut(), op, first, count, verify)
+                    operations::run_alone(operation.as_mut(), op, first, count, checking)
                 })
             })
             .collect();
@@ -175,5 +191,6 @@ fn run_threads(
         units: sum.units + one.units,
         verified: sum.verified + one.verified,
         violations: sum.violations + one.violations,
+        planted: sum.planted + one.planted,
     })
 }

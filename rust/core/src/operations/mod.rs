@@ -45,6 +45,22 @@ pub struct Verdict {
     pub violations: u32,
 }
 
+/// Damage to the answer of an operation, which its check has to see.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    FlippedBit,
+    LostResult,
+    DoubledResult,
+}
+
+impl Fault {
+    pub const ALL: [(&'static str, Self); 3] = [
+        ("flipped_bit", Self::FlippedBit),
+        ("lost_result", Self::LostResult),
+        ("doubled_result", Self::DoubledResult),
+    ];
+}
+
 /// A point between two chunks of a long operation at which its worker may serve others first.
 ///
 /// The pool never pre-empts; an operation longer than about 200 µs calls `point` between chunks so
@@ -75,6 +91,12 @@ pub trait Operation: Send {
         ended: &mut Vec<Completion>,
     ) {
         ended.extend(requests.iter().map(|request| self.run(*request, pause)));
+    }
+
+    /// Damages the answer of the last `run`, before it is checked; false where it holds nothing that
+    /// could be damaged so.
+    fn plant(&mut self, _: Fault) -> bool {
+        false
     }
 
     /// Checks the answer of the last `run`, or those of the last `run_batch`; called after the
@@ -195,6 +217,17 @@ pub struct Tally {
     pub units: u64,
     pub verified: u64,
     pub violations: u64,
+    /// Operations whose answer was damaged before it was checked.
+    pub planted: u64,
+}
+
+/// What is done with the answers of operations that run alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Checking {
+    Skipped,
+    Checked,
+    /// Each answer is damaged first.
+    Damaged(Fault),
 }
 
 /// Runs `count` operations of type `op`, keys from `first_key` on, back to back on one thread.
@@ -204,7 +237,7 @@ pub fn run_alone(
     op: u8,
     first_key: u64,
     count: u64,
-    verify: bool,
+    checking: Checking,
 ) -> Tally {
     let mut tally = Tally::default();
     let began = std::time::Instant::now();
@@ -216,7 +249,10 @@ pub fn run_alone(
             Status::Error => tally.errors += 1,
             Status::Rejected => tally.rejected += 1,
         }
-        if verify {
+        if let Checking::Damaged(fault) = checking {
+            tally.planted += u64::from(operation.plant(fault));
+        }
+        if checking != Checking::Skipped {
             let verdict = operation.verify();
             tally.verified += u64::from(verdict.checked);
             tally.violations += u64::from(verdict.violations);
