@@ -27,14 +27,14 @@ FIELDS = ("agent", "proposal", "value", "flags", "round")
 
 
 def answers(component: Consensus, op: str, inputs: Arrays) -> Arrays:
-    return component.prepare(seed=SEED).evaluate(op, inputs)
+    return component.prepare(seed=SEED).native.evaluate(op, inputs)
 
 
 @pytest.mark.parametrize("size", SIZES.values(), ids=SIZES)
 @pytest.mark.parametrize("mix", MIXES)
 def test_votes_are_those_of_the_reference_bit_for_bit(mix: Any, size: dict[str, Any]) -> None:
     component = Consensus(mix=mix, **size)
-    native = component.prepare(seed=SEED)
+    native = component.prepare(seed=SEED).native
     for key in KEYS:
         inputs = component.inputs("generate", SEED, key)
         expected = component.reference("generate", inputs)
@@ -96,7 +96,7 @@ def test_the_honest_majority_decides_until_more_than_f_are_faulty() -> None:
     assert (component.tolerated, component.quorum) == (10, 21)
     found = answers(component, "decide", component.inputs("decide", SEED, 4))
     assert (found["decision"] >= 0).all()
-    overrun = Consensus(mix="byzantine", byzantine_share=0.5, **sizes)
+    overrun = Consensus(mix="byzantine", byzantine=0.5, **sizes)
     found = answers(overrun, "decide", overrun.inputs("decide", SEED, 4))
     assert (found["evidence"] > overrun.tolerated).all()
     assert (found["decision"] == -1).all()
@@ -118,7 +118,7 @@ def test_the_leader_is_the_candidate_with_the_highest_score(agents: int) -> None
 @pytest.mark.parametrize("mix", MIXES)
 def test_running_finds_no_violation_and_counts_its_work(op: str, mix: Any) -> None:
     component = Consensus(mix=mix, oracle_every=2, stored_votes=1000)
-    native = component.prepare(seed=SEED)
+    native = component.prepare(seed=SEED).native
     result = native.run(op, first_key=0, count=50, threads=2, verify=True)
     assert (result["ok"], result["verified"], result["violations"]) == (100, 100, 0)
     units = {"tally": component.stored_votes, "elect": component.agents}
@@ -136,7 +136,7 @@ def test_a_batch_of_sixteen_million_votes_is_decided_and_checked() -> None:
     component = Consensus(
         batch=1 << 24, agents=4096, proposals=2048, stored_votes=1, oracle_every=1, groups=16
     )
-    result = component.prepare(seed=SEED).run("decide", verify=True)
+    result = component.prepare(seed=SEED).native.run("decide", verify=True)
     assert (result["units"], result["verified"], result["violations"]) == (1 << 24, 1, 0)
 
 
@@ -144,7 +144,7 @@ def test_a_batch_of_sixteen_million_votes_is_decided_and_checked() -> None:
 def test_the_memory_formula_is_that_of_the_backend(size: dict[str, Any]) -> None:
     for mix in MIXES:
         component = Consensus(mix=mix, **size)
-        native = component.prepare(seed=SEED)
+        native = component.prepare(seed=SEED).native
         for workers in (0, 1, 3):
             assert component.resident_bytes(workers) == native.resident_bytes(workers)
 
@@ -163,7 +163,7 @@ def test_parameters_have_the_same_bounds_on_both_sides() -> None:
         {"batch": 0}, {"batch": (1 << 24) + 1}, {"agents": 0}, {"agents": (1 << 20) + 1},
         {"proposals": 0}, {"proposals": (1 << 16) + 1}, {"values": 0}, {"values": 65_536},
         {"groups": 0}, {"groups": 4097}, {"mix": "none"}, {"agreement": 1.1},
-        {"byzantine_share": -0.1}, {"duplicate_share": 1.0}, {"stored_votes": 0},
+        {"byzantine": -0.1}, {"duplicates": 1.0}, {"stored_votes": 0},
         {"stored_votes": (1 << 26) + 1}, {"oracle_every": 0}, {"oracle_every": (1 << 16) + 1},
         {"proposals": 1 << 16, "values": 257}, {"voters": 5},
     ]  # fmt: skip

@@ -30,7 +30,7 @@ shapes = pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
 
 def built(shape: dict[str, Any]) -> tuple[KnowledgeGraph, _native.Component]:
     component = KnowledgeGraph(**shape)
-    return component, component.prepare(seed=SEED, threads=2)
+    return component, component.prepare(seed=SEED, threads=2).native
 
 
 def word(value: int) -> np.ndarray[Any, Any]:

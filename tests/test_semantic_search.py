@@ -35,7 +35,7 @@ def parameters(**changes: Any) -> SearchParameters:
 
 def built(search: SearchParameters) -> tuple[KnowledgeGraph, _native.Component]:
     graph = KnowledgeGraph(nodes=64, search=search)
-    return graph, graph.prepare(seed=SEED, threads=2)
+    return graph, graph.prepare(seed=SEED, threads=2).native
 
 
 @pytest.fixture(scope="module", params=["fp32", "int8"])

@@ -24,7 +24,7 @@ EVERY_KIND = [(kind, 1.0) for kind in chunks.KINDS]
 @pytest.mark.parametrize("op", [op.name for op in Streaming.ops])
 def test_answers_match_the_reference_for_every_kind(op: str) -> None:
     component = SMALL.model_copy(update={"blend": tuple(EVERY_KIND)})
-    native = component.prepare(seed=SEED, threads=2)
+    native = component.prepare(seed=SEED, threads=2).native
     kinds = set()
     for key in range(component.pool_chunks):
         inputs = component.inputs(op, SEED, key)
@@ -40,7 +40,7 @@ def test_answers_match_the_reference_for_every_kind(op: str) -> None:
 @pytest.mark.parametrize("op", ["auto", "pack"])
 def test_native_chunks_are_those_of_the_numpy_generator(op: str) -> None:
     component = Streaming(chunk_bytes=1 << 16, pool_chunks=24, blend=tuple(EVERY_KIND))
-    native = component.prepare(seed=SEED)
+    native = component.prepare(seed=SEED).native
     index = np.array([native.ops().index(op)], dtype=np.uint8)
     for key in [*range(24), (3 << 48) + 5]:
         made = native.evaluate("source", {"op": index, "key": np.array([key], dtype=np.uint64)})
@@ -63,7 +63,7 @@ def test_every_mix_holds_its_shares_and_is_never_all_zero() -> None:
 
 @pytest.mark.parametrize("op", [op.name for op in Streaming.ops])
 def test_a_run_on_two_threads_is_verified_and_loses_no_number(op: str) -> None:
-    native = SMALL.prepare(seed=SEED)
+    native = SMALL.prepare(seed=SEED).native
     tally = native.run(op, count=100, threads=2)
     assert tally["ok"] == tally["verified"] == 200
     assert tally["violations"] == tally["errors"] == tally["rejected"] == 0
@@ -76,14 +76,14 @@ def test_a_run_on_two_threads_is_verified_and_loses_no_number(op: str) -> None:
 
 
 def test_incompressible_chunks_bypass_and_numeric_ones_are_packed() -> None:
-    native = Streaming(blend="random", pool_chunks=4).prepare(seed=SEED)
+    native = Streaming(blend="random", pool_chunks=4).prepare(seed=SEED).native
     native.run("auto", count=4)
     counters = dict(native.counters())
     assert counters["bypassed_chunks"] == counters["chunks"] == 4
     assert counters["compressed_bytes"] < counters["chunk_bytes"] * 1.001
 
     component = Streaming(blend="numeric", pool_chunks=4)
-    native = component.prepare(seed=SEED)
+    native = component.prepare(seed=SEED).native
     native.run("auto", count=4)
     assert dict(native.counters())["packed_chunks"] == 4
     ratios = json.loads(native.describe())["kinds"]
@@ -93,7 +93,7 @@ def test_incompressible_chunks_bypass_and_numeric_ones_are_packed() -> None:
 
 def test_no_flipped_bit_of_a_frame_passes() -> None:
     component = Streaming(chunk_bytes=1 << 13, block_bytes=1 << 12, pool_chunks=12)
-    native = component.prepare(seed=SEED)
+    native = component.prepare(seed=SEED).native
     for key in range(component.pool_chunks):
         inputs = component.inputs("auto", SEED, key)
         frame = native.evaluate("frame", inputs)["frame"]
@@ -118,7 +118,7 @@ def test_placements_on_a_device_are_refused_by_the_cpu_backend() -> None:
 
 def test_the_file_placement_streams_leaves_nothing_and_holds_its_budget(tmp_path: Path) -> None:
     component = SMALL.model_copy(update={"placement": "file", "directory": str(tmp_path)})
-    native = component.prepare(seed=SEED)
+    native = component.prepare(seed=SEED).native
     tally = native.run("auto", count=10, threads=2)
     assert tally["ok"] == tally["verified"] == 20
     assert tally["violations"] == 0
@@ -126,7 +126,7 @@ def test_the_file_placement_streams_leaves_nothing_and_holds_its_budget(tmp_path
 
     pool_bytes = component.pool_chunks * component.chunk_bytes
     scarce = component.model_copy(update={"write_budget_bytes": pool_bytes + (1 << 18)})
-    tally = scarce.prepare(seed=SEED).run("auto", count=20)
+    tally = scarce.prepare(seed=SEED).native.run("auto", count=20)
     assert tally["rejected"] > 0
     assert tally["ok"] > 0
     assert tally["errors"] == tally["violations"] == 0
@@ -142,14 +142,14 @@ def test_a_budget_shortens_the_pool_and_says_so() -> None:
     fitted, lines = Streaming().fitted(64 << 20, workers=4)
     assert fitted.resident_bytes(4) <= 64 << 20
     assert lines == [f"streaming.pool_chunks: 64 -> {fitted.pool_chunks}"]
-    native = fitted.prepare(seed=SEED)
+    native = fitted.prepare(seed=SEED).native
     assert native.resident_bytes(4) <= fitted.resident_bytes(4)
     assert Streaming().fitted(1 << 40, workers=4) == (Streaming(), [])
 
 
 def test_other_decoders_read_the_codecs_bytes() -> None:
     component = Streaming(chunk_bytes=1 << 16, block_bytes=1 << 16, blend="text", pool_chunks=1)
-    native = component.prepare(seed=SEED)
+    native = component.prepare(seed=SEED).native
     inputs = component.inputs("lz4", SEED, 0)
     original = inputs["chunk"].tobytes()
     decoders = {

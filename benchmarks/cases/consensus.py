@@ -30,7 +30,7 @@ FIELDS = ("agent", "proposal", "value", "flags", "round")
 
 @cache
 def native(component: Consensus) -> Any:
-    return component.prepare(seed=SEED)
+    return component.prepare(seed=SEED).native
 
 
 def ours(component: Consensus, op: str, count: int) -> float:
@@ -49,7 +49,7 @@ def timed(work: Callable[[], int]) -> float:
 def stored(component: Consensus) -> Arrays:
     """The stored votes, field by field, as the native generator draws them."""
     whole = component.model_copy(update={"batch": component.stored_votes, "stored_votes": 1})
-    return dict(whole.prepare(seed=SEED).evaluate("generate", requested(0)))
+    return dict(whole.prepare(seed=SEED).native.evaluate("generate", requested(0)))
 
 
 def requested(key: int) -> Arrays:

@@ -50,7 +50,7 @@ class Jobs:
 
     @cached_property
     def native(self) -> _native.Component:
-        return self.component.prepare(seed=SEED, threads=THREADS)
+        return self.component.prepare(seed=SEED, threads=THREADS).native
 
     @cached_property
     def threads(self) -> ThreadPoolExecutor:

@@ -48,7 +48,7 @@ class Subject:
     @cached_property
     def component(self) -> _native.Component:
         graph = KnowledgeGraph(nodes=64, search=self.parameters)
-        return graph.prepare(seed=SEED, threads=THREADS)
+        return graph.prepare(seed=SEED, threads=THREADS).native
 
     @cached_property
     def units(self) -> Any:

@@ -32,7 +32,7 @@ class Chunks:
 
     @cached_property
     def native(self) -> _native.Component:
-        return self.component.prepare(seed=SEED, threads=THREADS)
+        return self.component.prepare(seed=SEED, threads=THREADS).native
 
     @cached_property
     def originals(self) -> list[bytes]:

@@ -212,7 +212,7 @@ class _Run:
             components.append(
                 each.component.prepare(
                     seed=self._plan.seed, threads=self._plan.threads, progress=report
-                )
+                ).native
             )
         self._manifest["components"] = {c.name: json.loads(c.describe()) for c in components}
         return components

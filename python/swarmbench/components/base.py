@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self
 
@@ -11,11 +11,10 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
 
-from swarmbench import _native
+from swarmbench.components.prepared import Prepared, Progress
 
 Arrays = dict[str, npt.NDArray[Any]]
 Profile = Literal["quick", "standard", "full"]
-Progress = Callable[[str, float], None]
 Roof = Literal[
     "copy_bytes_s",
     "read_bytes_s",
@@ -24,6 +23,9 @@ Roof = Literal[
     "cache_read_bytes_s",
     "fma_flop_s",
 ]
+
+#: Resident bytes that a component is fitted to where only its answers are of interest.
+SMALL_BYTES = 8 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,9 @@ class Component(BaseModel, ABC):
     capacity_share: ClassVar[float] = 0.0
     #: Operations kept in flight where the loop is closed (the seed's stress settings).
     stress_in_flight: ClassVar[int]
+    #: How far a float answer may be from the reference's, as a share of the larger of it and 1;
+    #: with 0 it has its bits.
+    tolerance: ClassVar[float] = 0.0
     #: The original's figures, which nobody measured; printed beside the measured ones.
     claim: ClassVar[str] = ""
 
@@ -91,13 +96,30 @@ class Component(BaseModel, ABC):
     def reference(self, op: str, inputs: Arrays) -> Arrays:
         """The right answers, by the plainest NumPy that can be trusted."""
 
+    @classmethod
+    def small(cls) -> Self:
+        """A version for tests: `reference` answers each op of it within about a second."""
+        return cls().fitted(SMALL_BYTES, workers=2)[0]
+
+    @property
+    def main_op(self) -> str:
+        """The op that weighs most in the production mix, of equal ones the first."""
+        return max(self.weights, key=lambda name: self.weights[name])
+
     def prepare(
-        self, *, seed: int, threads: int = 1, progress: Progress | None = None
-    ) -> _native.Component:
-        """Builds the native CPU backend: allocates, generates, indexes, touches every page."""
-        return _native.Component(
-            self.name, self.model_dump_json(), seed=seed, threads=threads, progress=progress
-        )
+        self,
+        *,
+        seed: int,
+        backend: str = "cpu",
+        threads: int = 1,
+        progress: Progress | None = None,
+    ) -> Prepared:
+        """Builds it on a backend: allocates, generates, indexes, touches every page.
+
+        Raises `ConfigurationError` for a backend that there is not, `MachineError` for one that
+        cannot run here, `ValueError` where the backend refuses a parameter.
+        """
+        return Prepared.build(self, backend, seed, threads, progress)
 
 
 def same_arrays(left: Arrays, right: Arrays) -> bool:
@@ -106,3 +128,23 @@ def same_arrays(left: Arrays, right: Arrays) -> bool:
         left[name].dtype == right[name].dtype and np.array_equal(left[name], right[name])
         for name in left
     )
+
+
+def agree(found: Arrays, right: Arrays, tolerance: float) -> bool:
+    """Whether answers are right: floats within `tolerance`, all else in every bit.
+
+    A float may differ by `tolerance` times the larger of 1 and the right value's size.
+    """
+    if found.keys() != right.keys():
+        return False
+    for name, expected in right.items():
+        answer = found[name]
+        if answer.dtype != expected.dtype or answer.shape != expected.shape:
+            return False
+        if tolerance and answer.dtype.kind == "f":
+            allowed = tolerance * np.maximum(1.0, np.abs(expected.astype(np.float64)))
+            if not (np.abs(answer.astype(np.float64) - expected) <= allowed).all():
+                return False
+        elif not np.array_equal(answer, expected):
+            return False
+    return True

@@ -81,20 +81,39 @@ class Consensus(Component):
     mix: Mix = "uniform"
     #: Share of (agent, proposal) pairs that prefer the proposal's leading value.
     agreement: float = Field(default=0.9, ge=0.0, le=1.0)
-    #: Under `byzantine`: share of the agents that equivocate, forge identities, mistake the round.
-    byzantine_share: float = Field(default=0.33, ge=0.0, le=1.0)
-    #: Under `duplicates`: share of the votes that repeat an earlier one.
-    duplicate_share: float = Field(default=0.5, ge=0.0, le=0.99)
+    #: Under the mix of that name: share of the agents that equivocate, forge their identity or
+    #: mistake the round.
+    byzantine: float = Field(default=0.33, ge=0.0, le=1.0)
+    #: Under the mix of that name: share of the votes that repeat an earlier one.
+    duplicates: float = Field(default=0.5, ge=0.0, le=0.99)
     #: Votes kept in memory for `tally`.
     stored_votes: int = Field(default=65_536, ge=1, le=1 << 26)
     #: One operation in so many is recomputed by the oracle; all are checked for consistency.
     oracle_every: int = Field(default=16, ge=1, le=1 << 16)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _a_share_names_its_mix(cls, given: Any) -> Any:
+        """`byzantine` or `duplicates` given without a mix mean the mix of that name."""
+        if not isinstance(given, dict) or "mix" in given:
+            return given
+        shares = [name for name in ("byzantine", "duplicates") if name in given]
+        if len(shares) > 1:
+            raise ValueError("mix: give one of byzantine, duplicates; both shares are given")
+        return {**given, "mix": shares[0]} if shares else given
 
     @model_validator(mode="after")
     def _counts_fit(self) -> Self:
         if self.proposals * self.values > 1 << 24:
             raise ValueError(f"proposals * values is above {1 << 24}")
         return self
+
+    @classmethod
+    def small(cls) -> Self:
+        """Votes of every class, over several proposals, all recomputed by the oracle."""
+        return cls(
+            batch=2000, agents=60, proposals=16, mix="byzantine", stored_votes=5000, oracle_every=1
+        )
 
     @property
     def tolerated(self) -> int:
@@ -288,7 +307,7 @@ class _Votes:
 
     def _origins(self, index: Words) -> Words:
         """The draw that each vote sends: its own, or an earlier one where it repeats it."""
-        kept = np.uint64(65536 - _per_65536(self.consensus.duplicate_share))
+        kept = np.uint64(65536 - _per_65536(self.consensus.duplicates))
         place = index.astype(np.uint64)
         before = (place * kept + np.uint64(65535)) >> np.uint64(16)
         after = ((place + np.uint64(1)) * kept + np.uint64(65535)) >> np.uint64(16)
@@ -309,7 +328,7 @@ class _Votes:
     def _misbehave(self, votes: Arrays, agent: Words, words: Words) -> None:
         """Faulty agents: a third each contradict, forge their identity, mistake the round."""
         consensus = self.consensus
-        faulty = agent < consensus.agents * _per_65536(consensus.byzantine_share) >> 16
+        faulty = agent < consensus.agents * _per_65536(consensus.byzantine) >> 16
         kind = (words[:, 3] >> np.uint32(16)) * np.uint32(3) >> np.uint32(16)
         contradicts = faulty & (kind == 0)
         other = _scaled(words[:, 2], consensus.values).astype(np.uint16)

@@ -86,6 +86,14 @@ class KnowledgeGraph(Component):
         """1, 4 or 10 million nodes; given parameters win."""
         return cls(**{"nodes": _PROFILE_NODES[profile], **parameters})
 
+    @classmethod
+    def small(cls) -> Self:
+        """A few thousand nodes; the approximate search looks everywhere, so that it is exact."""
+        search = SearchParameters(
+            vectors=3000, dims=48, clusters=40, lists=32, probes=32, batch=19, full_check_one_in=1
+        )
+        return cls(nodes=3000, lookup_batch=300, search=search)
+
     def resident_bytes(self, workers: int) -> int:
         """Rows and both numberings; slots and records; the pool of keys; traversal scratch."""
         nodes = self.nodes

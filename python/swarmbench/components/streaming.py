@@ -99,6 +99,12 @@ class Streaming(Component):
         """64 MiB of chunks in the quick profile, else 160 MiB: cold on caches up to 40 MiB."""
         return cls(**{"pool_chunks": 64 if profile == "quick" else 160, **parameters})
 
+    @classmethod
+    def small(cls) -> Self:
+        """A pool of every kind; chunks of several blocks."""
+        blend = tuple((kind, 1.0) for kind in chunks.KINDS)
+        return cls(chunk_bytes=1 << 17, block_bytes=1 << 15, pool_chunks=20, blend=blend)
+
     def resident_bytes(self, workers: int) -> int:
         """Upper bound: the pool twice (chunks and frames), three buffers and coders a worker."""
         return 2 * self.pool_chunks * self.chunk_bytes + workers * self._worker_bytes()

@@ -72,7 +72,7 @@ def along_threads(
     Raises `MachineError` where an operation hangs.
     """
     built = {
-        each.name: each.component.prepare(seed=plan.seed, threads=max(threads))
+        each.name: each.component.prepare(seed=plan.seed, threads=max(threads)).native
         for each in plan.workloads
     }
     found: dict[tuple[str, int], list[Steady]] = {}

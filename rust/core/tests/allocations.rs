@@ -83,7 +83,7 @@ fn nothing_is_allocated_under_load() {
     // Its oracle, which recomputes one operation in so many, is left out: it may allocate.
     let consensus = r#"{
         "batch": 100, "agents": 16, "proposals": 4, "values": 4, "groups": 100, "mix": "uniform",
-        "agreement": 0.9, "byzantine_share": 0.0, "duplicate_share": 0.02, "stored_votes": 1000,
+        "agreement": 0.9, "byzantine": 0.0, "duplicates": 0.02, "stored_votes": 1000,
         "oracle_every": 65536
     }"#;
     for pacer_cpu in [None, Some(0)] {

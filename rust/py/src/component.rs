@@ -109,8 +109,8 @@ impl Component {
     /// Runs `count` operations of type `op` back to back on each of `threads` threads.
     ///
     /// `fault` ("flipped_bit", "lost_result", "doubled_result") damages each answer before it is
-    /// checked. Returns a dict: elapsed_ns (the slowest thread's), ok, errors, rejected, units,
-    /// verified, violations, planted (sums).
+    /// checked. Returns a dict: elapsed_ns (the slowest thread's), busy_ns (without the checks),
+    /// verify_ns, ok, errors, rejected, units, verified, violations, planted (sums).
     #[pyo3(signature = (op, *, first_key = 0, count = 1, threads = 1, verify = true, fault = None))]
     #[allow(clippy::too_many_arguments, reason = "named one by one in Python")]
     fn run<'py>(
@@ -137,6 +137,8 @@ impl Component {
             py.detach(|| run_threads(&*self.inner, index, first_key, count, threads, checking));
         let dict = PyDict::new(py);
         dict.set_item("elapsed_ns", total.elapsed_ns)?;
+        dict.set_item("busy_ns", total.busy_ns)?;
+        dict.set_item("verify_ns", total.verify_ns)?;
         dict.set_item("ok", total.ok)?;
         dict.set_item("errors", total.errors)?;
         dict.set_item("rejected", total.rejected)?;
@@ -185,6 +187,8 @@ fn run_threads(
     });
     tallies.iter().fold(Tally::default(), |sum, one| Tally {
         elapsed_ns: sum.elapsed_ns.max(one.elapsed_ns),
+        verify_ns: sum.verify_ns + one.verify_ns,
+        busy_ns: sum.busy_ns + one.busy_ns,
         ok: sum.ok + one.ok,
         errors: sum.errors + one.errors,
         rejected: sum.rejected + one.rejected,

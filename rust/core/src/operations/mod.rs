@@ -93,8 +93,8 @@ pub trait Operation: Send {
         ended.extend(requests.iter().map(|request| self.run(*request, pause)));
     }
 
-    /// Damages the answer of the last `run`, before it is checked; false where it holds nothing that
-    /// could be damaged so.
+    /// Damages the answer of the last `run`, before it is checked; false where it holds nothing
+    /// that could be damaged so.
     fn plant(&mut self, _: Fault) -> bool {
         false
     }
@@ -210,7 +210,11 @@ pub fn names() -> Vec<&'static str> {
 /// One component timed alone on the calling threads, for benchmarks and the Python API.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Tally {
+    /// From the first operation to the end of the last check.
     pub elapsed_ns: u64,
+    /// Of it the time spent checking answers, and all the other.
+    pub verify_ns: u64,
+    pub busy_ns: u64,
     pub ok: u64,
     pub errors: u64,
     pub rejected: u64,
@@ -253,11 +257,14 @@ pub fn run_alone(
             tally.planted += u64::from(operation.plant(fault));
         }
         if checking != Checking::Skipped {
+            let checked_from = std::time::Instant::now();
             let verdict = operation.verify();
+            tally.verify_ns += checked_from.elapsed().as_nanos() as u64;
             tally.verified += u64::from(verdict.checked);
             tally.violations += u64::from(verdict.violations);
         }
     }
     tally.elapsed_ns = u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX);
+    tally.busy_ns = tally.elapsed_ns.saturating_sub(tally.verify_ns);
     tally
 }

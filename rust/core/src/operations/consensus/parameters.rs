@@ -23,10 +23,10 @@ pub enum Mix {
     Zipf,
     /// Every vote for value 0.
     Same,
-    /// Uniform, and `byzantine_share` of the agents equivocate, forge their identity or vote in a
+    /// Uniform, and `byzantine` of the agents equivocate, forge their identity or vote in a
     /// wrong round.
     Byzantine,
-    /// Uniform, and `duplicate_share` of the votes repeat an earlier one.
+    /// Uniform, and `duplicates` of the votes repeat an earlier one.
     Duplicates,
 }
 
@@ -45,8 +45,8 @@ pub struct Parameters {
     pub mix: Mix,
     /// Share of (agent, proposal) pairs that prefer the proposal's leading value.
     pub agreement: f64,
-    pub byzantine_share: f64,
-    pub duplicate_share: f64,
+    pub byzantine: f64,
+    pub duplicates: f64,
     /// Votes kept in memory for the operation `tally`.
     pub stored_votes: u32,
     /// One operation in so many is recomputed by the oracle.
@@ -84,8 +84,8 @@ impl Parameters {
         within("stored_votes", read.stored_votes, 1, STORED_VOTES_MAX)?;
         within("oracle_every", read.oracle_every, 1, ORACLE_EVERY_MAX)?;
         share("agreement", read.agreement, 1.0)?;
-        share("byzantine_share", read.byzantine_share, 1.0)?;
-        share("duplicate_share", read.duplicate_share, 0.99)?;
+        share("byzantine", read.byzantine, 1.0)?;
+        share("duplicates", read.duplicates, 0.99)?;
         if u64::from(read.proposals) * u64::from(read.values) > COUNTS_MAX {
             return Err(BuildError::Value {
                 key: "values",
@@ -109,7 +109,7 @@ impl Parameters {
     /// Agents `0..faulty()` of a group are faulty under `Mix::Byzantine`.
     pub fn faulty(&self) -> u32 {
         let agents = u64::from(self.agents);
-        ((agents * u64::from(per_65536(self.byzantine_share))) >> 16) as u32
+        ((agents * u64::from(per_65536(self.byzantine))) >> 16) as u32
     }
 }
 

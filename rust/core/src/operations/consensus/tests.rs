@@ -20,8 +20,8 @@ pub fn parameters(mix: Mix) -> Parameters {
         groups: 1000,
         mix,
         agreement: 0.9,
-        byzantine_share: 0.33,
-        duplicate_share: 0.5,
+        byzantine: 0.33,
+        duplicates: 0.5,
         stored_votes: 5000,
         oracle_every: 1,
     }
@@ -32,8 +32,8 @@ fn built(parameters: &Parameters) -> Shared {
     let text = serde_json::json!({
         "batch": parameters.batch, "agents": parameters.agents, "proposals": parameters.proposals,
         "values": parameters.values, "groups": parameters.groups, "mix": mix,
-        "agreement": parameters.agreement, "byzantine_share": parameters.byzantine_share,
-        "duplicate_share": parameters.duplicate_share, "stored_votes": parameters.stored_votes,
+        "agreement": parameters.agreement, "byzantine": parameters.byzantine,
+        "duplicates": parameters.duplicates, "stored_votes": parameters.stored_votes,
         "oracle_every": parameters.oracle_every,
     });
     let context = Build { seed: 7, threads: 1, progress: &|_, _| true };

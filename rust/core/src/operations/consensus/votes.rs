@@ -113,7 +113,7 @@ pub struct Aim<'a> {
 impl Source {
     pub fn new(parameters: &Parameters, seed: u64) -> Self {
         let repeated = match parameters.mix {
-            Mix::Duplicates => per_65536(parameters.duplicate_share),
+            Mix::Duplicates => per_65536(parameters.duplicates),
             _ => 0,
         };
         let ranks = if parameters.mix == Mix::Zipf { parameters.proposals } else { 1 };
