@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+mod checksum;
 mod consensus;
 mod knowledge_graph;
-mod memory;
 mod null;
+mod pages;
+mod scratch;
 mod streaming;
 
 /// One operation as the schedule asked for it.

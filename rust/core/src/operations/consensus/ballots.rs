@@ -10,7 +10,7 @@ use super::parameters::{Ballot, Parameters};
 use super::partition::{PAUSE_BLOCKS, Partitions};
 use super::votes::{Digest, SEQUENCE_MAX, Vote};
 use crate::operations::Pause;
-use crate::operations::memory::filled;
+use crate::operations::pages::filled;
 
 /// Classes of votes, in the order in which a vote with several faults is filed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

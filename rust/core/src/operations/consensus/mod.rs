@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use crate::operations::memory::filled;
+use crate::operations::pages::filled;
 use crate::operations::{Array, Arrays, Build, BuildError, Component, NoPause, Operation};
 use crate::random::stream_key;
 

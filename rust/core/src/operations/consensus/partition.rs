@@ -6,7 +6,7 @@
 
 use std::ops::Range;
 
-use crate::operations::memory::{filled, prefetch};
+use crate::operations::pages::{filled, prefetch};
 
 /// Cells of a partition, at least one proposal's: 512 KiB stay in the second-level cache.
 const CELLS: u32 = 1 << 17;

@@ -10,7 +10,7 @@ use super::oracle::Oracle;
 use super::parameters::Ballot;
 use super::votes::{Digest, Vote, mixed};
 use super::{Shared, op};
-use crate::operations::memory::filled;
+use crate::operations::pages::filled;
 use crate::operations::{Completion, Operation, Pause, Request, Status, Verdict};
 
 /// Votes drawn and counted at a time: 32 KiB, which stay in the first-level cache.

@@ -11,7 +11,7 @@ use super::super::{Build, BuildError};
 use super::bucket::{Arrangement, bucket_count, bucket_nodes, bucket_of};
 use super::generate::{Edge, EdgeSource};
 use super::graph::Graph;
-use super::memory::{prefetch, zeroed};
+use super::pages::{prefetch, zeroed};
 
 /// Edges that a thread takes at a time.
 const CHUNK_EDGES: usize = 1 << 16;

@@ -9,7 +9,7 @@
 use std::ops::Range;
 
 use super::graph::Graph;
-use super::memory::prefetch;
+use super::pages::prefetch;
 use super::scratch::{Meter, Scratch};
 
 /// Go bottom-up once the frontier's arcs exceed 1 / this of the unvisited nodes' (Beamer's alpha).

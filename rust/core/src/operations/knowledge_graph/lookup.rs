@@ -7,7 +7,7 @@
 use super::generate::NODES_MAX;
 use super::graph::Graph;
 use super::keys::{Keys, mix};
-use super::memory::{filled, prefetch, zeroed};
+use super::pages::{filled, prefetch, zeroed};
 
 /// The answer to a key that no node has.
 pub const MISSING: u32 = u32::MAX;

@@ -25,7 +25,7 @@ mod generate;
 mod graph;
 mod keys;
 mod lookup;
-use super::memory;
+use super::pages;
 mod paths;
 mod scratch;
 mod search;

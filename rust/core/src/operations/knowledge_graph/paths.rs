@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use super::bfs::PIECE_ARCS;
 use super::graph::Graph;
-use super::memory::prefetch;
+use super::pages::prefetch;
 use super::scratch::{Meter, Scratch};
 
 /// A side's mark in the two bits of a node.

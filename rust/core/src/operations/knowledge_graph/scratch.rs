@@ -1,7 +1,7 @@
 //! One worker's memory for traversals, shared by the op types since a worker runs one at a time.
 
 use super::super::Pause;
-use super::memory::zeroed;
+use super::pages::zeroed;
 
 /// Arcs looked at between two pause points: about 100 µs of random reads.
 const ARCS_PER_PAUSE: u32 = 16_384;

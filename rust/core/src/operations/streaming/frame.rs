@@ -5,11 +5,11 @@
 //! it is; then the blocks, each coded on its own so that a worker can serve others in between.
 //! The checksum folds those of the original blocks, each taken while its block is in the cache.
 
-use super::checksum::checksum;
 use super::pack;
 use super::shuffle;
 use super::survey::{Content, survey};
 use crate::operations::Pause;
+use crate::operations::checksum::checksum;
 
 const MAGIC: u32 = 0x3153_5753;
 const HEADER_BYTES: usize = 32;

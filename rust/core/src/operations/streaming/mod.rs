@@ -13,8 +13,6 @@ use serde::Deserialize;
 use super::{Arrays, Build, BuildError, Component, NoPause, Operation};
 
 mod answers;
-mod checksum;
-mod file;
 mod frame;
 mod pack;
 mod shuffle;
@@ -23,7 +21,7 @@ mod source;
 mod survey;
 mod worker;
 
-use file::{PageBuffer, Scratch, WriteBudget};
+use crate::operations::scratch::{PAGE_BYTES, PageBuffer, Scratch, WriteBudget};
 use frame::{Choice, Coder};
 use sink::Sink;
 use source::Source;
@@ -170,11 +168,10 @@ fn refuse(key: &'static str, problem: impl Into<String>) -> BuildError {
 
 impl Parameters {
     fn check(&self) -> Result<(), BuildError> {
-        if self.chunk_bytes == 0 || self.chunk_bytes % file::PAGE_BYTES != 0 {
+        if self.chunk_bytes == 0 || self.chunk_bytes % PAGE_BYTES != 0 {
             return Err(refuse("chunk_bytes", "must be a positive multiple of 4096"));
         }
-        if !(file::PAGE_BYTES..=1 << 24).contains(&self.block_bytes)
-            || self.block_bytes % file::PAGE_BYTES != 0
+        if !(PAGE_BYTES..=1 << 24).contains(&self.block_bytes) || self.block_bytes % PAGE_BYTES != 0
         {
             return Err(refuse("block_bytes", "must be a multiple of 4096 up to 16 MiB"));
         }

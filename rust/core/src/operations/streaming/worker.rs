@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
-use super::file::{PAGE_BYTES, PageBuffer, Scratch};
 use super::frame::{self, Codec, Coder, FrameError, Header};
 use super::sink::Arrival;
 use super::{OPS, Role, Shared};
+use crate::operations::scratch::{PAGE_BYTES, PageBuffer, Scratch};
 use crate::operations::{Completion, NoPause, Operation, Pause, Request, Status, Verdict};
 
 /// Times that a worker serves others while the stream is full before it turns an operation away.

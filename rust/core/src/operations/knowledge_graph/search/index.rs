@@ -8,7 +8,7 @@ use super::embeddings::{Source, cosine, dot, norm};
 use super::kernels::Kernels;
 use super::parallel::{Stop, shares};
 use super::{Parameters, Storage};
-use crate::operations::memory::{filled, zeroed};
+use crate::operations::pages::{filled, zeroed};
 
 /// The id of a place that holds no vector.
 pub const NOBODY: u32 = u32::MAX;

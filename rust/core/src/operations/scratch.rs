@@ -1,5 +1,5 @@
-//! Files of the placement `file`: the chunks are read from one, the frames written to and read back
-//! from another, each without a name, so that nothing stays behind however the process ends.
+//! Nameless files past the page cache, of which nothing stays behind however the process ends, the
+//! buffers that they need and a bound on what a run writes into them.
 
 use std::fs::{File, OpenOptions, remove_file};
 use std::io;
