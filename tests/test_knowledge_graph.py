@@ -109,8 +109,9 @@ def test_parents_are_neighbours_one_level_up(shape: dict[str, Any]) -> None:
 def test_a_run_on_two_threads_is_right_in_full(op: str, shape: dict[str, Any]) -> None:
     _, native = built(shape)
     tally = native.run(op, count=20, threads=2)
-    assert tally["ok"] == tally["verified"] == 40
-    assert tally["violations"] == 0
+    #: The first, the eighth and so on of each worker, where a full check is dear.
+    checked = {"node_lookup": 3, "bfs": 2}.get(op, 20)
+    assert (tally["ok"], tally["verified"], tally["violations"]) == (40, 2 * checked, 0)
 
 
 def test_lookups_hit_and_miss_in_both_distributions() -> None:
@@ -150,7 +151,7 @@ def test_fitting_keeps_the_budget_and_says_what_it_changed() -> None:
     budget = component.resident_bytes(2) // 3
     fitted, lines = component.fitted(budget, 2)
     assert fitted.resident_bytes(2) <= budget
-    larger = fitted.model_copy(update={"nodes": fitted.nodes + 1})
+    larger = component._with_nodes(fitted.nodes + 1)
     assert larger.resident_bytes(2) > budget
     assert lines == [
         f"knowledge_graph: 10000000 nodes fitted to {fitted.nodes}",

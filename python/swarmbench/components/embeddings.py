@@ -77,7 +77,7 @@ class SearchParameters(BaseModel):
         worker = 128 * 4 * 8 + lists * 8 + 4 * dims
         worker += self.batch * slot + 8 * dims + 32 * self.top
         shared = places * (dims + row_bytes + 12) + 4 * self.clusters * dims
-        return shared + centroids + lists * 40 + worker * workers
+        return shared + centroids + lists * 48 + worker * workers
 
 
 def _noise(items: npt.NDArray[np.uint32], key: tuple[int, int], dims: int) -> npt.NDArray[np.int32]:

@@ -106,6 +106,8 @@ pub struct Tallies {
     /// The decided value by proposal, or `UNDECIDED`.
     pub decisions: Vec<u32>,
     pub classes: Classes,
+    /// Agents caught over all proposals, counted apart from `evidence`.
+    pub equivocations: u64,
     values: usize,
 }
 
@@ -116,6 +118,7 @@ struct Filing<'a> {
     values: usize,
     filed: u64,
     tallied: u64,
+    equivocations: u64,
 }
 
 impl Filing<'_> {
@@ -132,12 +135,15 @@ impl Filing<'_> {
         if held != rank {
             let row = &mut self.counts[proposal * self.values..][..self.values];
             *cell = contradicted(held, rank, row, &mut self.evidence[proposal]);
+            self.equivocations += u64::from((*cell & !held) / EQUIVOCATED);
         }
     }
 
-    fn classes(&self) -> Classes {
+    /// What was filed, and how many agents were caught.
+    fn totals(&self) -> (Classes, u64) {
         let duplicates = self.filed - self.tallied;
-        Classes { tallied: self.tallied, duplicates, ..Classes::default() }
+        let classes = Classes { tallied: self.tallied, duplicates, ..Classes::default() };
+        (classes, self.equivocations)
     }
 }
 
@@ -165,7 +171,13 @@ impl Tallies {
             values: self.values,
             filed: 0,
             tallied: 0,
+            equivocations: 0,
         }
+    }
+
+    fn add(&mut self, (classes, equivocations): (Classes, u64)) {
+        self.classes.merge(classes);
+        self.equivocations += equivocations;
     }
 }
 
@@ -204,6 +216,7 @@ impl Ballots {
                 evidence: vec![0; proposals],
                 decisions: vec![UNDECIDED; proposals],
                 classes: Classes::default(),
+                equivocations: 0,
                 values,
             },
             received: Digest::default(),
@@ -227,6 +240,7 @@ impl Ballots {
         self.tallies.counts.fill(0);
         self.tallies.evidence.fill(0);
         self.tallies.classes = Classes::default();
+        self.tallies.equivocations = 0;
         self.received = Digest::default();
         if self.partitions.single() {
             self.cells.fill(EMPTY);
@@ -259,8 +273,8 @@ impl Ballots {
                 rejected.reject(vote, &ballot);
             }
         }
-        let filed = filing.classes();
-        self.tallies.classes.merge(filed);
+        let filed = filing.totals();
+        self.tallies.add(filed);
         self.tallies.classes.merge(rejected);
         self.received.merge(received);
     }
@@ -294,8 +308,8 @@ impl Ballots {
                 block.each(|cell, proposal, rank| {
                     filing.file(&mut cells[cell], first + proposal, rank);
                 });
-                let filed = filing.classes();
-                self.tallies.classes.merge(filed);
+                let filed = filing.totals();
+                self.tallies.add(filed);
                 if walked % PAUSE_BLOCKS == PAUSE_BLOCKS - 1 {
                     pause.point();
                 }

@@ -20,6 +20,7 @@ mod lanes;
 mod oracle;
 mod parameters;
 mod partition;
+mod planting;
 #[cfg(test)]
 mod tests;
 mod vector;

@@ -7,7 +7,7 @@ use super::parameters::{Ballot, Mix, Parameters};
 use super::votes::{Digest, Source, Vote};
 use super::worker::Worker;
 use super::{Shared, op, shared};
-use crate::operations::{Build, NoPause, Operation, Request, Status};
+use crate::operations::{Build, Fault, NoPause, Operation, Request, Status, Verdict};
 
 pub const MIXES: [Mix; 5] = [Mix::Uniform, Mix::Zipf, Mix::Same, Mix::Byzantine, Mix::Duplicates];
 
@@ -299,6 +299,39 @@ fn the_check_sees_altered_buffers_and_a_false_leader() {
     worker.run(Request { op: op::ELECT, key: 5 }, &mut NoPause);
     worker.leader ^= 1;
     assert_eq!(worker.verify().violations, 1);
+}
+
+#[test]
+fn every_planted_fault_is_seen_in_every_answer_that_is_checked() {
+    for (mix, oracle_every) in MIXES.into_iter().zip([1, 1 << 16].into_iter().cycle()) {
+        let mut worker = worker(&Parameters { oracle_every, ..parameters(mix) });
+        for op in [op::DECIDE, op::TALLY, op::GENERATE, op::ELECT] {
+            for (name, fault) in Fault::ALL {
+                let mut planted = 0;
+                for key in 0..300 {
+                    worker.run(Request { op, key }, &mut NoPause);
+                    let damaged = worker.plant(fault);
+                    planted += u32::from(damaged);
+                    let found = worker.verify();
+                    assert_eq!(found.checked, 1);
+                    assert_eq!(found.violations, u32::from(damaged), "{mix:?} {op} {name} {key}");
+                }
+                let possible = op != op::ELECT || fault != Fault::DoubledResult;
+                assert_eq!(planted > 150, possible, "{mix:?} {op} {name}");
+            }
+        }
+    }
+}
+
+#[test]
+fn an_election_too_large_to_be_held_again_is_not_called_checked() {
+    let large = Parameters { agents: 5000, oracle_every: 1 << 16, ..parameters(Mix::Uniform) };
+    let mut worker = worker(&large);
+    worker.run(Request { op: op::ELECT, key: 3 }, &mut NoPause);
+    assert_eq!(worker.verify(), Verdict::default());
+    worker.run(Request { op: op::ELECT, key: 3 }, &mut NoPause);
+    worker.leader ^= 1 << 40;
+    assert_eq!(worker.verify(), Verdict { checked: 1, violations: 1 });
 }
 
 #[test]

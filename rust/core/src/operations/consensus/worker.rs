@@ -11,7 +11,7 @@ use super::parameters::Ballot;
 use super::votes::{Digest, Vote, mixed};
 use super::{Shared, op};
 use crate::operations::pages::filled;
-use crate::operations::{Completion, Operation, Pause, Request, Status, Verdict};
+use crate::operations::{Completion, Fault, Operation, Pause, Request, Status, Verdict};
 
 /// Votes drawn and counted at a time: 32 KiB, which stay in the first-level cache.
 const CHUNK: usize = 2048;
@@ -21,9 +21,11 @@ const PAUSE_CHUNKS: usize = 8;
 const KEPT: usize = 1 << 20;
 /// Kept votes that the oracle draws again after a `generate`.
 const SAMPLES: usize = 4096;
+/// Candidates up to which every election is held again by the plain scores: about 15 µs.
+const CANDIDATES_ALWAYS: u32 = 1024;
 
 pub struct Worker {
-    shared: Arc<Shared>,
+    pub shared: Arc<Shared>,
     pub ballots: Ballots,
     pub votes: Vec<Vote>,
     /// What the generator sent: of the batch, or after `generate` of the votes kept.
@@ -33,7 +35,7 @@ pub struct Worker {
     pub leader: u64,
     scores: Box<[u32; SCORES]>,
     oracle: Oracle,
-    last: Option<Request>,
+    pub last: Option<Request>,
     own: Arc<Own>,
 }
 
@@ -128,8 +130,7 @@ impl Worker {
         self.own.add(Total::Decisions, decided);
         self.own.add(Total::Undecided, tallies.decisions.len() as u64 - decided);
         self.own.add_classes(tallies.classes.as_array());
-        let evidence = tallies.evidence.iter().map(|&agents| u64::from(agents)).sum();
-        self.own.add(Total::Equivocations, evidence);
+        self.own.add(Total::Equivocations, tallies.equivocations);
     }
 
     /// Whether the last answer is consistent in itself: nothing lost, doubled or altered between
@@ -138,11 +139,12 @@ impl Worker {
         let ballots = &self.ballots;
         let tallies = &ballots.tallies;
         let classes = tallies.classes;
-        let mut counted = 0;
+        let (mut counted, mut caught) = (0, 0);
         let rows = tallies.counts.chunks_exact(ballots.values()).zip(&tallies.evidence);
         let decided = rows.zip(&tallies.decisions).all(|((counts, &evidence), &decided)| {
             let row: u64 = counts.iter().map(|&count| u64::from(count)).sum();
             counted += row;
+            caught += u64::from(evidence);
             let agents = u64::from(ballots.ballot.agents);
             row <= agents
                 && u64::from(evidence) <= row
@@ -151,6 +153,7 @@ impl Worker {
         decided
             && self.sent == ballots.received
             && counted == classes.tallied
+            && caught == tallies.equivocations
             && classes.tallied + classes.duplicates + classes.invalid() == self.sent.votes
     }
 
@@ -175,10 +178,11 @@ impl Worker {
             .all(|index| self.votes[index] == aim.vote(self.kept_first + index as u32))
     }
 
-    fn holds(&mut self, request: Request) -> bool {
+    /// Whether the answer holds, and whether any damage to it would have been seen.
+    fn checked(&mut self, request: Request) -> (bool, bool) {
         let chosen = chance(request.key) % self.shared.parameters.oracle_every == 0;
         self.own.add(Total::OracleChecks, u64::from(chosen));
-        match request.op {
+        let holds = match request.op {
             op::GENERATE => {
                 let kept = self.sent.votes as usize;
                 Digest::of(&self.votes[..kept]) == self.sent
@@ -188,18 +192,22 @@ impl Worker {
                 let ballot = Ballot::of(&self.shared.parameters, request.key);
                 let words = [request.key as u32, (request.key >> 32) as u32];
                 let stream = self.shared.score_stream;
-                let agent = (self.leader as u32).wrapping_sub(ballot.agent_first);
-                agent < ballot.agents
-                    && score(stream, words, agent) == (self.leader >> 32) as u32
-                    && (!chosen || is_leader(self.leader, stream, words, &ballot))
+                if !chosen && ballot.agents > CANDIDATES_ALWAYS {
+                    let agent = (self.leader as u32).wrapping_sub(ballot.agent_first);
+                    let is_own = agent < ballot.agents
+                        && score(stream, words, agent) == (self.leader >> 32) as u32;
+                    return (is_own, false);
+                }
+                is_leader(self.leader, stream, words, &ballot)
             }
             _ => self.consistent() && (!chosen || self.oracle_agrees(request)),
-        }
+        };
+        (holds, true)
     }
 }
 
 /// A word that decides, by the key alone, what of an operation is checked.
-fn chance(key: u64) -> u32 {
+pub fn chance(key: u64) -> u32 {
     mixed(key as u32 ^ mixed((key >> 32) as u32 ^ 0x6F72_6163))
 }
 
@@ -216,15 +224,19 @@ impl Operation for Worker {
         Completion { status: Status::Ok, units }
     }
 
+    fn plant(&mut self, fault: Fault) -> bool {
+        self.damage(fault)
+    }
+
     fn verify(&mut self) -> Verdict {
         let Some(request) = self.last.take() else {
             return Verdict::default();
         };
         let began = Instant::now();
-        let holds = self.holds(request);
+        let (holds, is_complete) = self.checked(request);
         let spent = u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX);
         self.own.add(Total::VerifyNs, spent);
-        Verdict { checked: 1, violations: u32::from(!holds) }
+        Verdict { checked: u32::from(is_complete || !holds), violations: u32::from(!holds) }
     }
 }
 

@@ -45,8 +45,11 @@ impl Graph {
         &self.neighbours[self.offsets[node] as usize..self.offsets[node + 1] as usize]
     }
 
-    /// Whether there is an edge, by bisection of the shorter row.
+    /// Whether both are nodes with an edge between them, by bisection of the shorter row.
     pub fn has_edge(&self, one: u32, other: u32) -> bool {
+        if one.max(other) as usize >= self.nodes() {
+            return false;
+        }
         let (low, high) =
             if self.degree(one) <= self.degree(other) { (one, other) } else { (other, one) };
         self.row(low).binary_search(&high).is_ok()

@@ -27,6 +27,7 @@ mod keys;
 mod lookup;
 use super::pages;
 mod paths;
+mod planting;
 mod scratch;
 mod search;
 #[cfg(test)]

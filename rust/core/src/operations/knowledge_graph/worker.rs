@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::super::{Completion, Operation, Pause, Request, Status, Verdict};
+use super::super::{Completion, Fault, Operation, Pause, Request, Status, Verdict};
 use super::batch::{self, LANES, NO_PATH};
 use super::bfs::{self, Reached};
 use super::check;
@@ -53,6 +53,8 @@ pub struct Worker {
     pub answer: Answer,
     /// Operations of each type verified so far.
     pub verified: [u64; 4],
+    /// Answers damaged so far.
+    pub planted: u64,
 }
 
 impl Worker {
@@ -70,6 +72,7 @@ impl Worker {
             search,
             answer: Answer::None,
             verified: [0; 4],
+            planted: 0,
         }
     }
 
@@ -145,6 +148,10 @@ impl Operation for Worker {
             _ => return Completion { status: Status::Error, units: 0 },
         };
         Completion { status: Status::Ok, units }
+    }
+
+    fn plant(&mut self, fault: Fault) -> bool {
+        self.damage(fault)
     }
 
     fn verify(&mut self) -> Verdict {

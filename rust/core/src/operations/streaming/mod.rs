@@ -15,10 +15,13 @@ use super::{Arrays, Build, BuildError, Component, NoPause, Operation};
 mod answers;
 mod frame;
 mod pack;
+mod planting;
 mod shuffle;
 mod sink;
 mod source;
 mod survey;
+#[cfg(test)]
+mod tests;
 mod worker;
 
 use crate::operations::scratch::{PAGE_BYTES, PageBuffer, Scratch, WriteBudget};
@@ -109,6 +112,8 @@ struct Shared {
     numeric: Vec<usize>,
     pool: Vec<u8>,
     frames: Vec<Vec<u8>>,
+    /// Of every chunk of the pool, in whole blocks and in Zstandard's half ones.
+    checksums: Vec<[u64; 2]>,
     sink: Sink,
     totals: Totals,
     files: Option<Files>,
@@ -265,6 +270,12 @@ impl Shared {
         let source = Source::new(context.seed);
         let (pool, frames) = fill_pool(&parameters, &kinds, &source, context)?;
         let files = parameters.files(&pool)?;
+        let block_bytes = parameters.block_bytes;
+        let sums = |chunk: &[u8]| {
+            [Choice::Auto, Choice::Zstd]
+                .map(|choice| frame::chunk_checksum(chunk, choice.block_bytes(block_bytes)))
+        };
+        let checksums = pool.chunks(parameters.chunk_bytes).map(sums).collect();
         Ok(Self {
             sink: Sink::new(parameters.queue_depth),
             totals: Totals::default(),
@@ -273,6 +284,7 @@ impl Shared {
             numeric,
             pool,
             frames,
+            checksums,
             files,
         })
     }
@@ -280,6 +292,11 @@ impl Shared {
     fn chunk(&self, index: usize) -> &[u8] {
         let length = self.parameters.chunk_bytes;
         &self.pool[index * length..(index + 1) * length]
+    }
+
+    /// The checksum of a chunk of the pool in the blocks of a choice.
+    fn checksum(&self, index: usize, choice: Choice) -> u64 {
+        self.checksums[index][usize::from(choice == Choice::Zstd)]
     }
 
     /// The pool's chunk that the operation `key` streams: each lane walks the pool from a place of
@@ -307,7 +324,8 @@ impl Component for Streaming {
         let shared = &self.0;
         let frames: usize = shared.frames.iter().map(Vec::len).sum();
         let worker = shared.parameters.worker_bytes();
-        (shared.pool.len() + frames + workers * worker) as u64
+        let checksums = size_of_val(shared.checksums.as_slice());
+        (shared.pool.len() + frames + checksums + workers * worker) as u64
     }
 
     fn describe(&self) -> serde_json::Value {
@@ -358,22 +376,4 @@ impl Component for Streaming {
     fn evaluate(&self, op: &str, inputs: &Arrays) -> Result<Arrays, BuildError> {
         self.0.answers(op, inputs)
     }
-}
-
-#[cfg(test)]
-fn shared_for_tests(queue_depth: usize) -> Arc<Shared> {
-    let blend = KINDS.iter().map(|&(_, kind)| (kind, 1.0)).collect();
-    let parameters = Parameters {
-        chunk_bytes: 1 << 16,
-        block_bytes: 4096,
-        pool_chunks: 12,
-        blend,
-        zstd_level: 1,
-        queue_depth,
-        placement: "memory".to_owned(),
-        directory: String::new(),
-        write_budget_bytes: 0,
-    };
-    let context = Build { seed: 7, threads: 2, progress: &|_, _| true };
-    Arc::new(Shared::build(parameters, &context).expect("parameters that fit"))
 }

@@ -5,25 +5,25 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
-use super::frame::{self, Codec, Coder, FrameError, Header};
+use super::frame::{self, Choice, Codec, Coder, FrameError, Header};
 use super::sink::Arrival;
 use super::{OPS, Role, Shared};
 use crate::operations::scratch::{PAGE_BYTES, PageBuffer, Scratch};
-use crate::operations::{Completion, NoPause, Operation, Pause, Request, Status, Verdict};
+use crate::operations::{Completion, Fault, NoPause, Operation, Pause, Request, Status, Verdict};
 
 /// Times that a worker serves others while the stream is full before it turns an operation away.
 const FULL_PATIENCE: usize = 64;
 
 pub struct Worker {
-    shared: Arc<Shared>,
+    pub shared: Arc<Shared>,
     coder: Coder,
-    frame: PageBuffer,
-    chunk: PageBuffer,
+    pub frame: PageBuffer,
+    pub chunk: PageBuffer,
     disk: Option<Disk>,
     /// The number this worker took and has not delivered.
-    open: Option<u64>,
+    pub open: Option<u64>,
     /// What `verify` has still to do.
-    unverified: Unverified,
+    pub unverified: Unverified,
     violations: u32,
 }
 
@@ -34,10 +34,22 @@ struct Disk {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Unverified {
+pub enum Unverified {
     Nothing,
-    Delivered,
-    Frame { index: usize, length: usize },
+    /// An operation that failed or was turned away: what it noticed itself.
+    Noticed,
+    /// The chunk of the pool that was restored in blocks of a choice, under its number where it was
+    /// delivered.
+    Chunk {
+        index: usize,
+        choice: Choice,
+        sequence: Option<u64>,
+    },
+    Frame {
+        index: usize,
+        length: usize,
+        codec: Codec,
+    },
 }
 
 impl Worker {
@@ -65,7 +77,7 @@ impl Worker {
     }
 
     /// Takes a sequence number; while the stream is full, serves others a bounded number of times.
-    fn admit(&mut self, pause: &mut dyn Pause) -> Option<u64> {
+    pub fn admit(&mut self, pause: &mut dyn Pause) -> Option<u64> {
         self.notice_loss();
         for _ in 0..FULL_PATIENCE {
             self.open = self.shared.sink.admit();
@@ -87,7 +99,7 @@ impl Worker {
     }
 
     /// Hands the chunk with the number `sequence` to the sink.
-    fn deliver(&mut self, sequence: u64) {
+    pub fn deliver(&mut self, sequence: u64) {
         let totals = &self.shared.totals;
         let anomaly = match self.open.take() {
             Some(held) if held != sequence => {
@@ -111,14 +123,19 @@ impl Worker {
             self.shared.totals.turned_away.fetch_add(1, Relaxed);
             return Status::Rejected;
         };
-        match self.compress(role, index, sequence, pause) {
-            Some(length) => self.finish(sequence, length, pause),
+        let status = match self.compress(role, index, sequence, pause) {
+            Some((length, _)) => self.finish(sequence, length, pause),
             None => self.fail(sequence),
+        };
+        if status == Status::Ok {
+            let (choice, sequence) = (role.choice(), Some(sequence));
+            self.unverified = Unverified::Chunk { index, choice, sequence };
         }
+        status
     }
 
     /// Transfer, decompression and delivery of the frame.
-    fn finish(&mut self, sequence: u64, length: usize, pause: &mut dyn Pause) -> Status {
+    pub fn finish(&mut self, sequence: u64, length: usize, pause: &mut dyn Pause) -> Status {
         match self.transfer(length) {
             Transfer::Done => {}
             Transfer::OverBudget => {
@@ -146,14 +163,15 @@ impl Worker {
         Status::Error
     }
 
-    /// Source, transform and compression; returns the frame's length, nothing where reading failed.
-    fn compress(
+    /// Source, transform and compression; returns the frame's length and codec, nothing where
+    /// reading failed.
+    pub fn compress(
         &mut self,
         role: Role,
         index: usize,
         sequence: u64,
         pause: &mut dyn Pause,
-    ) -> Option<usize> {
+    ) -> Option<(usize, Codec)> {
         let chunk = match (&mut self.disk, &self.shared.files) {
             (Some(disk), Some(files)) => {
                 let offset = (index * self.shared.parameters.chunk_bytes) as u64;
@@ -166,7 +184,7 @@ impl Worker {
         let target = self.frame.as_mut_slice();
         let (length, codec) = self.coder.encode(role.choice(), sequence, chunk, target, pause);
         self.shared.totals.coded(chunk.len(), length, codec);
-        Some(length)
+        Some((length, codec))
     }
 
     /// Out to the file and back where the placement says so; in memory the frame stays.
@@ -198,12 +216,32 @@ impl Worker {
         let chunk_bytes = self.chunk_bytes();
         let chunk = &mut self.chunk.as_mut_slice()[..chunk_bytes];
         match self.coder.decode(&self.shared.frames[index], chunk, pause) {
-            Ok(header) if header.sequence == index as u64 => Status::Ok,
+            Ok(header) if header.sequence == index as u64 => {
+                let choice = Choice::Auto;
+                self.unverified = Unverified::Chunk { index, choice, sequence: None };
+                Status::Ok
+            }
             _ => {
                 self.violations += 1;
                 Status::Error
             }
         }
+    }
+
+    /// Whether the restored chunk still has the checksum that its source had when it was made.
+    fn is_original(&self, index: usize, choice: Choice) -> bool {
+        let chunk = &self.chunk.as_slice()[..self.chunk_bytes()];
+        let block_bytes = choice.block_bytes(self.shared.parameters.block_bytes);
+        frame::chunk_checksum(chunk, block_bytes) == self.shared.checksum(index, choice)
+    }
+
+    /// Whether the frame says what it is and gives the chunk back.
+    fn is_frame_of(&mut self, index: usize, length: usize, codec: Codec) -> bool {
+        let Ok(header) = self.decompress(length, &mut NoPause) else { return false };
+        header.codec == codec
+            && (codec != Codec::Stored || !header.shuffled)
+            && header.sequence == index as u64
+            && self.chunk.as_slice()[..self.chunk_bytes()] == *self.shared.chunk(index)
     }
 }
 
@@ -218,12 +256,12 @@ impl Operation for Worker {
     fn run(&mut self, request: Request, pause: &mut dyn Pause) -> Completion {
         let (_, role) = OPS[usize::from(request.op)];
         let index = self.shared.index_of(role, request.key);
-        self.unverified = Unverified::Delivered;
+        self.unverified = Unverified::Noticed;
         let status = match role {
             Role::Pipeline(_) => self.pipeline(role, index, pause),
             Role::Compress => match self.compress(role, index, index as u64, pause) {
-                Some(length) => {
-                    self.unverified = Unverified::Frame { index, length };
+                Some((length, codec)) => {
+                    self.unverified = Unverified::Frame { index, length, codec };
                     Status::Ok
                 }
                 None => Status::Error,
@@ -234,16 +272,19 @@ impl Operation for Worker {
         Completion { status, units }
     }
 
+    fn plant(&mut self, fault: Fault) -> bool {
+        self.damage(fault)
+    }
+
     fn verify(&mut self) -> Verdict {
         self.notice_loss();
         let pending = std::mem::replace(&mut self.unverified, Unverified::Nothing);
-        if let Unverified::Frame { index, length } = pending {
-            let restored = self.decompress(length, &mut NoPause);
-            let chunk = &self.chunk.as_slice()[..self.chunk_bytes()];
-            if restored.is_err() || chunk != self.shared.chunk(index) {
-                self.violations += 1;
-            }
-        }
+        let holds = match pending {
+            Unverified::Nothing | Unverified::Noticed => true,
+            Unverified::Chunk { index, choice, .. } => self.is_original(index, choice),
+            Unverified::Frame { index, length, codec } => self.is_frame_of(index, length, codec),
+        };
+        self.violations += u32::from(!holds);
         let checked = u32::from(pending != Unverified::Nothing);
         Verdict { checked, violations: std::mem::take(&mut self.violations) }
     }
@@ -277,117 +318,5 @@ impl Totals {
         self.frame_bytes.fetch_add(frame_bytes as u64, Relaxed);
         self.bypassed.fetch_add(u64::from(codec == Codec::Stored), Relaxed);
         self.packed.fetch_add(u64::from(codec == Codec::Pack), Relaxed);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::operations::streaming::shared_for_tests;
-
-    const AUTO: Role = OPS[0].1;
-
-    fn run(worker: &mut Worker, key: u64) -> Completion {
-        worker.run(Request { op: 0, key }, &mut NoPause)
-    }
-
-    #[test]
-    fn a_clean_run_has_no_violation() {
-        let mut worker = Worker::new(shared_for_tests(8));
-        for key in 0..12 {
-            assert_eq!(run(&mut worker, key).status, Status::Ok);
-            assert_eq!(worker.verify(), Verdict { checked: 1, violations: 0 });
-        }
-    }
-
-    #[test]
-    fn a_flipped_bit_in_the_frame_is_a_violation() {
-        let mut worker = Worker::new(shared_for_tests(8));
-        for (key, at) in (0..12).zip([17, 33, 200, 1000].into_iter().cycle()) {
-            let sequence = worker.admit(&mut NoPause).expect("room");
-            let length =
-                worker.compress(AUTO, key, sequence, &mut NoPause).expect("a source in memory");
-            worker.frame.as_mut_slice()[at % length] ^= 4;
-            assert_eq!(worker.finish(sequence, length, &mut NoPause), Status::Error);
-            assert_eq!(worker.verify().violations, 1, "chunk {key}");
-        }
-        assert_eq!(worker.shared.totals.corrupt.load(Relaxed), 12);
-    }
-
-    #[test]
-    fn a_flipped_bit_of_the_sequence_number_is_a_violation() {
-        let mut worker = Worker::new(shared_for_tests(8));
-        let sequence = worker.admit(&mut NoPause).expect("room");
-        let length = worker.compress(AUTO, 0, sequence, &mut NoPause).expect("a source in memory");
-        worker.frame.as_mut_slice()[9] ^= 4;
-        assert_eq!(worker.finish(sequence, length, &mut NoPause), Status::Ok);
-        assert_eq!(worker.verify().violations, 1);
-        assert_eq!(worker.shared.totals.reordered.load(Relaxed), 1);
-    }
-
-    #[test]
-    fn a_lost_operation_is_a_violation_and_the_stream_goes_on() {
-        let shared = shared_for_tests(2);
-        let mut worker = Worker::new(Arc::clone(&shared));
-        worker.admit(&mut NoPause);
-        assert_eq!(worker.verify().violations, 1);
-        worker.admit(&mut NoPause);
-        assert_eq!(run(&mut worker, 5).status, Status::Ok);
-        assert_eq!(worker.verify().violations, 1, "noticed when the next one starts");
-        worker.admit(&mut NoPause);
-        drop(worker);
-        assert_eq!(shared.totals.lost.load(Relaxed), 3);
-        assert_eq!(shared.sink.totals().1, 4);
-    }
-
-    #[test]
-    fn a_doubled_operation_is_a_violation() {
-        let mut worker = Worker::new(shared_for_tests(8));
-        run(&mut worker, 0);
-        worker.deliver(0);
-        assert_eq!(worker.verify().violations, 1);
-        assert_eq!(worker.shared.totals.doubled.load(Relaxed), 1);
-    }
-
-    #[test]
-    fn chunks_that_change_places_are_two_violations() {
-        let shared = shared_for_tests(8);
-        let mut workers = [Worker::new(Arc::clone(&shared)), Worker::new(Arc::clone(&shared))];
-        let numbers = workers.each_mut().map(|worker| worker.admit(&mut NoPause));
-        workers[0].deliver(numbers[1].expect("room"));
-        workers[1].deliver(numbers[0].expect("room"));
-        let found: u32 = workers.iter_mut().map(|worker| worker.verify().violations).sum();
-        assert_eq!(found, 2);
-        assert_eq!(shared.sink.totals().1, 2);
-    }
-
-    #[test]
-    fn a_full_stream_turns_operations_away_without_using_numbers() {
-        let shared = shared_for_tests(2);
-        let mut stalled = [Worker::new(Arc::clone(&shared)), Worker::new(Arc::clone(&shared))];
-        let numbers = stalled.each_mut().map(|worker| worker.admit(&mut NoPause));
-        let mut worker = Worker::new(Arc::clone(&shared));
-        let completion = run(&mut worker, 0);
-        assert_eq!(completion, Completion { status: Status::Rejected, units: 0 });
-        assert_eq!(worker.verify().violations, 0);
-        for (stalled, number) in stalled.iter_mut().zip(numbers) {
-            stalled.deliver(number.expect("room"));
-        }
-        assert_eq!(run(&mut worker, 1).status, Status::Ok);
-        assert_eq!(shared.sink.totals(), (3, 3, 2));
-    }
-
-    #[test]
-    fn a_worker_may_serve_others_between_any_two_blocks() {
-        struct Count(usize);
-        impl Pause for Count {
-            fn point(&mut self) {
-                self.0 += 1;
-            }
-        }
-        let mut worker = Worker::new(shared_for_tests(8));
-        let mut pauses = Count(0);
-        worker.run(Request { op: 2, key: 0 }, &mut pauses);
-        assert_eq!(pauses.0, 2 * (1 << 16) / 2048);
     }
 }

@@ -1,10 +1,10 @@
 //! Checks of a search's answer that trust neither the codes nor the rows in memory.
 //!
-//! Every answer: the query is the request's; as many results as asked for, distinct, sorted, each
-//! score recomputed from the vector's seed. Every exact answer besides: a slice of `SLICE` vectors,
-//! another one each time, is compared with its seed and must hold nothing better than the last
-//! place. One in `full_check_one_in`: all vectors scored in float64 give the same answer, bit for
-//! bit.
+//! Every answer: the query is the request's; as many results as asked for (or as there were in the
+//! lists looked into), distinct, sorted, each score recomputed from the vector's seed. Every exact
+//! answer besides: a slice of `SLICE` vectors, another one each time, is compared with its seed and
+//! must hold nothing better than the last place. One in `full_check_one_in`: all vectors scored in
+//! float64 give the same answer, bit for bit.
 
 use crate::random::philox;
 
@@ -49,9 +49,9 @@ impl Checker {
     /// The cheap checks, those of an exact answer included where it is one.
     pub fn right(&mut self, search: &Search, slot: &Slot, exact: bool, turn: u64) -> bool {
         let found = slot.top.found();
-        let wanted = search.parameters.top.min(search.parameters.vectors) as usize;
-        let full = found.len() == wanted || (!exact && found.len() < wanted);
-        full && found.windows(2).all(|pair| pair[0].before(&pair[1]))
+        let present = if exact { search.parameters.vectors as usize } else { slot.scanned };
+        found.len() == present.min(search.parameters.top as usize)
+            && found.windows(2).all(|pair| pair[0].before(&pair[1]))
             && distinct(found)
             && found.iter().all(|one| self.scored(search, slot, one))
             && (!exact || self.slice_holds_none(search, slot, turn))

@@ -20,6 +20,8 @@ const PROGRESS_VECTORS: usize = 16384;
 #[derive(Clone, Default)]
 pub struct List {
     pub tiles: Range<usize>,
+    /// Vectors in it.
+    pub count: usize,
     /// A unit vector is about `scale` times its codes.
     pub scale: f64,
     /// The longest residual of a vector in the list, by the high halves and by both.
@@ -106,7 +108,8 @@ impl Index {
         for extent in &assigned.extents {
             let end = tiles + extent.count.div_ceil(TILE);
             let scale = extent.scale(parameters.storage);
-            lists.push(List { tiles: tiles..end, scale, ..List::default() });
+            let count = extent.count;
+            lists.push(List { tiles: tiles..end, count, scale, ..List::default() });
             tiles = end;
         }
         let mut ids = vec![NOBODY; tiles * TILE];

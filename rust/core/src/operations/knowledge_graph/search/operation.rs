@@ -5,7 +5,8 @@ use std::sync::Arc;
 use super::Search;
 use super::check::Checker;
 use super::scan::{Scan, Scratch, Slot};
-use crate::operations::{Completion, Pause, Status, Verdict};
+use super::top::Found;
+use crate::operations::{Completion, Fault, Pause, Status, Verdict};
 
 /// The three ways to search.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,6 +92,27 @@ impl SearchOperation {
         kind.search(&mut scan, slots, self.search.parameters.probes as usize, pause);
         self.last = Some(Last { kind, key, count });
         Completion { status: Status::Ok, units: count as u64 }
+    }
+
+    /// Damages a result of the last `run`, which one `draw` decides: a bit of its id or score, the
+    /// result missing, or standing in the next one's place too.
+    pub fn damage(&mut self, fault: Fault, draw: u64) -> bool {
+        let Some(last) = self.last else { return false };
+        let found = self.slots[draw as usize % last.count].top.found_mut();
+        if found.is_empty() || (fault == Fault::DoubledResult && found.len() == 1) {
+            return false;
+        }
+        let place = (draw >> 8) as usize % found.len();
+        let next = (place + 1) % found.len();
+        let Found { id, score } = found[place];
+        let bit = draw >> 16 & 63;
+        match fault {
+            Fault::FlippedBit if bit < 32 => found[place].id = id ^ 1 << bit,
+            Fault::FlippedBit => found[place].score = f64::from_bits(score.to_bits() ^ 1 << bit),
+            Fault::LostResult => drop(found.remove(place)),
+            Fault::DoubledResult => found[next] = found[place],
+        }
+        true
     }
 
     /// Checks the answers of the last `run` (see `check`).

@@ -26,6 +26,8 @@ pub struct Slot {
     pub norm: f64,
     pub top: Top,
     coded: Coded,
+    /// Vectors of the lists that an approximate search looked into.
+    pub scanned: usize,
     /// The list that was searched first, not to be searched again.
     first_list: usize,
 }
@@ -37,6 +39,7 @@ impl Slot {
             norm: 0.0,
             top: Top::new(limit),
             coded: Coded::new(dims),
+            scanned: 0,
             first_list: usize::MAX,
         }
     }
@@ -46,6 +49,7 @@ impl Slot {
         self.norm = norm(&self.row);
         self.coded.set(&self.row, self.norm);
         self.top.clear();
+        self.scanned = 0;
         self.first_list = usize::MAX;
     }
 
@@ -114,6 +118,7 @@ impl Scan<'_> {
         let count = self.rank(&slot.coded, probes).len();
         for probe in 0..count {
             let list = self.scratch.order[probe] as usize;
+            slot.scanned += self.index.lists[list].count;
             self.list(list, std::slice::from_mut(slot), pause);
         }
     }

@@ -1,0 +1,152 @@
+//! One stream's workers on small chunks, and each of their checks seen failing.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use super::worker::Worker;
+use super::{KINDS, OPS, Parameters, Role, Shared};
+use crate::operations::{
+    Build, Completion, Fault, NoPause, Operation, Pause, Request, Status, Verdict,
+};
+
+fn shared_for_tests(queue_depth: usize) -> Arc<Shared> {
+    let blend = KINDS.iter().map(|&(_, kind)| (kind, 1.0)).collect();
+    let parameters = Parameters {
+        chunk_bytes: 1 << 16,
+        block_bytes: 4096,
+        pool_chunks: 12,
+        blend,
+        zstd_level: 1,
+        queue_depth,
+        placement: "memory".to_owned(),
+        directory: String::new(),
+        write_budget_bytes: 0,
+    };
+    let context = Build { seed: 7, threads: 2, progress: &|_, _| true };
+    Arc::new(Shared::build(parameters, &context).expect("parameters that fit"))
+}
+
+const AUTO: Role = OPS[0].1;
+
+fn run(worker: &mut Worker, key: u64) -> Completion {
+    worker.run(Request { op: 0, key }, &mut NoPause)
+}
+
+#[test]
+fn a_clean_run_has_no_violation() {
+    let mut worker = Worker::new(shared_for_tests(8));
+    for key in 0..12 {
+        assert_eq!(run(&mut worker, key).status, Status::Ok);
+        assert_eq!(worker.verify(), Verdict { checked: 1, violations: 0 });
+    }
+}
+
+#[test]
+fn a_flipped_bit_in_the_frame_is_a_violation() {
+    let mut worker = Worker::new(shared_for_tests(8));
+    for (key, at) in (0..12).zip([17, 33, 200, 1000].into_iter().cycle()) {
+        let sequence = worker.admit(&mut NoPause).expect("room");
+        let (length, _) =
+            worker.compress(AUTO, key, sequence, &mut NoPause).expect("a source in memory");
+        worker.frame.as_mut_slice()[at % length] ^= 4;
+        assert_eq!(worker.finish(sequence, length, &mut NoPause), Status::Error);
+        assert_eq!(worker.verify().violations, 1, "chunk {key}");
+    }
+    assert_eq!(worker.shared.totals.corrupt.load(Relaxed), 12);
+}
+
+#[test]
+fn a_flipped_bit_of_the_sequence_number_is_a_violation() {
+    let mut worker = Worker::new(shared_for_tests(8));
+    let sequence = worker.admit(&mut NoPause).expect("room");
+    let (length, _) = worker.compress(AUTO, 0, sequence, &mut NoPause).expect("a source in memory");
+    worker.frame.as_mut_slice()[9] ^= 4;
+    assert_eq!(worker.finish(sequence, length, &mut NoPause), Status::Ok);
+    assert_eq!(worker.verify().violations, 1);
+    assert_eq!(worker.shared.totals.reordered.load(Relaxed), 1);
+}
+
+#[test]
+fn a_lost_operation_is_a_violation_and_the_stream_goes_on() {
+    let shared = shared_for_tests(2);
+    let mut worker = Worker::new(Arc::clone(&shared));
+    worker.admit(&mut NoPause);
+    assert_eq!(worker.verify().violations, 1);
+    worker.admit(&mut NoPause);
+    assert_eq!(run(&mut worker, 5).status, Status::Ok);
+    assert_eq!(worker.verify().violations, 1, "noticed when the next one starts");
+    worker.admit(&mut NoPause);
+    drop(worker);
+    assert_eq!(shared.totals.lost.load(Relaxed), 3);
+    assert_eq!(shared.sink.totals().1, 4);
+}
+
+#[test]
+fn a_doubled_operation_is_a_violation() {
+    let mut worker = Worker::new(shared_for_tests(8));
+    run(&mut worker, 0);
+    worker.deliver(0);
+    assert_eq!(worker.verify().violations, 1);
+    assert_eq!(worker.shared.totals.doubled.load(Relaxed), 1);
+}
+
+#[test]
+fn chunks_that_change_places_are_two_violations() {
+    let shared = shared_for_tests(8);
+    let mut workers = [Worker::new(Arc::clone(&shared)), Worker::new(Arc::clone(&shared))];
+    let numbers = workers.each_mut().map(|worker| worker.admit(&mut NoPause));
+    workers[0].deliver(numbers[1].expect("room"));
+    workers[1].deliver(numbers[0].expect("room"));
+    let found: u32 = workers.iter_mut().map(|worker| worker.verify().violations).sum();
+    assert_eq!(found, 2);
+    assert_eq!(shared.sink.totals().1, 2);
+}
+
+#[test]
+fn every_planted_fault_is_seen() {
+    let mut worker = Worker::new(shared_for_tests(8));
+    for (op, (name, _)) in (0..).zip(OPS) {
+        for (known, fault) in Fault::ALL {
+            let mut planted = 0;
+            for key in 0..24 {
+                worker.run(Request { op, key }, &mut NoPause);
+                let damaged = worker.plant(fault);
+                planted += u32::from(damaged);
+                let found = worker.verify();
+                let expected = Verdict { checked: 1, violations: u32::from(damaged) };
+                assert_eq!(found, expected, "{name} {known} {key}");
+            }
+            assert!(planted > 12, "{name} {known}");
+        }
+    }
+}
+
+#[test]
+fn a_full_stream_turns_operations_away_without_using_numbers() {
+    let shared = shared_for_tests(2);
+    let mut stalled = [Worker::new(Arc::clone(&shared)), Worker::new(Arc::clone(&shared))];
+    let numbers = stalled.each_mut().map(|worker| worker.admit(&mut NoPause));
+    let mut worker = Worker::new(Arc::clone(&shared));
+    let completion = run(&mut worker, 0);
+    assert_eq!(completion, Completion { status: Status::Rejected, units: 0 });
+    assert_eq!(worker.verify().violations, 0);
+    for (stalled, number) in stalled.iter_mut().zip(numbers) {
+        stalled.deliver(number.expect("room"));
+    }
+    assert_eq!(run(&mut worker, 1).status, Status::Ok);
+    assert_eq!(shared.sink.totals(), (3, 3, 2));
+}
+
+#[test]
+fn a_worker_may_serve_others_between_any_two_blocks() {
+    struct Count(usize);
+    impl Pause for Count {
+        fn point(&mut self) {
+            self.0 += 1;
+        }
+    }
+    let mut worker = Worker::new(shared_for_tests(8));
+    let mut pauses = Count(0);
+    worker.run(Request { op: 2, key: 0 }, &mut pauses);
+    assert_eq!(pauses.0, 2 * (1 << 16) / 2048);
+}
