@@ -27,7 +27,7 @@ impl Worker {
         let place = draw % kept.len();
         let whole = kept[place];
         let [lower, upper] = whole.halves();
-        let bit = 1 << (draw >> 16) % 64;
+        let bit = 1 << ((draw >> 16) % 64);
         kept[place] = match fault {
             Fault::FlippedBit if draw % 2 == 0 => Vote::from_halves(lower ^ bit, upper),
             Fault::FlippedBit => Vote::from_halves(lower, upper ^ bit),
@@ -41,7 +41,7 @@ impl Worker {
     /// vote that was counted twice.
     fn damage_tallies(&mut self, fault: Fault, draw: usize) -> bool {
         let tallies = &mut self.ballots.tallies;
-        let bit = 1 << (draw >> 16) % 32;
+        let bit = 1 << ((draw >> 16) % 32);
         match fault {
             Fault::FlippedBit => {
                 let words = match draw % 3 {
@@ -84,7 +84,7 @@ impl Worker {
         let (words, stream) = ([key as u32, (key >> 32) as u32], self.shared.score_stream);
         let elected = self.leader as u32;
         match fault {
-            Fault::FlippedBit => self.leader ^= 1 << draw % 64,
+            Fault::FlippedBit => self.leader ^= 1 << (draw % 64),
             Fault::LostResult => {
                 let others = (0..ballot.agents)
                     .map(|agent| (ballot.agent_first + agent, score(stream, words, agent)))
