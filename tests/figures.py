@@ -64,10 +64,11 @@ def component(ok: int, p50_ns: int, unit: str, percent: float, **changes: Any) -
 def result_json() -> dict[str, Any]:
     """The content of a `result.json`, fit to be changed by a test."""
     components = {
-        "consensus": component(
-            70_000, 73_000, "votes", 12.5, machine_share=0.55, claim="73.89 µs per decision"
+        "consensus": component(70_000, 73_000, "votes", 12.5, machine_share=0.55)
+        | {"verify_share": 0.021, "claim": "73.89 µs per decision"},
+        "knowledge_graph": component(
+            7_000, 410_000, "queries", 3.21, machine_share=0.2, verify_share=0.0004
         ),
-        "knowledge_graph": component(7_000, 410_000, "queries", 3.21, machine_share=0.2),
         "streaming": component(
             2_800, 2_050_000, "bytes", 44.0, machine_share=0.24, claim="10 GB/s"
         ),

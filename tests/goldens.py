@@ -49,6 +49,17 @@ REFUSED = (
     "max-throughput --simulate mm1",
     "max-throughput --set workloads.null.rate=-5/s",
     "max-throughput --set seed",
+    "max-throughput --set workloads.consensus.ops.vote=1",
+    "max-throughput --set workloads.consensus.ops.decide=0.7 "
+    "--set workloads.consensus.ops.tally=0.2",
+    "max-throughput --set workloads.consensus.ops.decide=0",
+    "max-throughput --set workloads.consensus.params.batch=0",
+    "max-throughput --set workloads.consensus.params.values=65535 "
+    "--set workloads.consensus.params.proposals=1000",
+    "max-throughput --set workloads.consensus.params.batches=5",
+    "max-throughput --set workloads.consensus.sizes=1MB",
+    "max-throughput --set workloads.streaming.params.blend=zeroes",
+    "max-throughput --memory-budget 1MB",
     "max-throughput --config absent.yaml",
     "max-throughput --config list.yaml",
     "max-throughput --config typo.yaml",

@@ -8,6 +8,7 @@ import pytest
 
 from fake_root import CPUINFO, MEMINFO, plant, pressure, proc_stat, self_stat
 from swarmbench import doctor, machine
+from swarmbench.components import COMPONENTS
 from swarmbench.doctor import Finding
 
 #: What no remedy may ask for: each can harm the machine or someone else's work.
@@ -94,6 +95,23 @@ def test_a_missing_folder_and_missing_accounts_are_missing_not_ok(
     found = _found(quiet, tmp_path)
     assert found["pressure on memory"].state == "missing"
     assert "psi=1" in str(found["pressure on memory"].remedy)
+
+
+def test_the_memory_of_every_component_is_said_and_what_had_to_shrink(
+    quiet: Path, tmp_path: Path
+) -> None:
+    def memory_of(kilobytes: int) -> dict[str, Finding]:
+        text = f"MemTotal: 99000000 kB\nMemAvailable: {kilobytes} kB\n"
+        return _found(plant(quiet, {"proc/meminfo": text}), tmp_path)
+
+    plenty = memory_of(90_000_000)
+    for name in COMPONENTS.keys() - {"null"}:
+        assert plenty[f"memory of {name}"].state == "ok"
+    assert plenty["memory budget"].value.startswith("55.3 GB, of which a quick run of all keeps")
+    little = memory_of(1_500_000)
+    assert little["memory of knowledge_graph"].state == "warn"
+    assert "1000000 nodes fitted to" in little["memory of knowledge_graph"].value
+    assert memory_of(100_000)["memory budget"].state == "missing"
 
 
 def test_the_load_of_others_is_told_from_its_share() -> None:

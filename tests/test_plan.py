@@ -211,6 +211,47 @@ def test_components_are_fitted_into_the_budget_and_it_is_said() -> None:
     assert (elastic.size_bytes, fixed.size_bytes) == (20_000_000, 1_000_000)
     assert plan.notes == ("elastic: size 1000000000 fitted to 20000000",)
     assert plan.resident_bytes() <= plan.memory_budget_bytes
+    assert plan.memory["elastic"].wanted_bytes == 10**9 * plan.threads
+    assert plan.memory["elastic"].resident_bytes == 20_000_000 * plan.threads
+    assert plan.memory["elastic"].fitted == ("size 1000000000 fitted to 20000000",)
+    assert plan.memory["fixed"].fitted == ()
+    assert plan.to_json()["memory"]["elastic"]["resident_bytes"] == 20_000_000 * plan.threads
+
+
+def test_what_building_takes_is_fitted_too() -> None:
+    class Greedy(Elastic):
+        name: ClassVar[str] = "fixed"
+
+        def build_bytes(self) -> int:
+            return 3 * self.size_bytes * 5
+
+        def fitted(self, budget_bytes: int, workers: int) -> tuple[Self, list[str]]:
+            return super().fitted(budget_bytes // 3, workers)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(COMPONENTS, "fixed", Greedy)
+        plan = planned(
+            memory_budget=f"{HARNESS_BYTES + 10**9}B",
+            workloads={"fixed": {"params": {"size_bytes": 10**9}}},
+        )
+    memory = plan.memory["fixed"]
+    assert memory.peak_bytes == 3 * memory.resident_bytes <= 10**9
+
+
+def test_fractions_are_probabilities_and_add_up_while_whole_weights_need_not() -> None:
+    name = "knowledge_graph"
+
+    def weights(**ops: float) -> dict[str, Any]:
+        return {name: {"ops": ops, "params": {"nodes": 64}}}
+
+    for good in ({"bfs": 3.0, "node_lookup": 1.0}, {"bfs": 0.7, "node_lookup": 0.3 + 1e-7}):
+        assert planned(workloads=weights(**good)).workload(name).op_weights == good
+    assert refused(workloads=weights(bfs=0.7, node_lookup=0.2)) == (
+        "configuration: workloads.knowledge_graph.ops: 0.7 + 0.2 is not 1 but 0.9; "
+        "give probabilities that add up, or whole weights"
+    )
+    assert "is not 1 but 1.5" in refused(workloads=weights(bfs=1.0, node_lookup=0.5))
+    assert "did you mean `bfs`?" in refused(workloads=weights(bfz=1.0))
 
 
 def test_too_little_memory_or_disk_is_the_machines_fault() -> None:

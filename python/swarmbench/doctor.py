@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Literal
 
 from swarmbench import cgroup, machine
+from swarmbench.config import Host, load, resolve
+from swarmbench.errors import SwarmbenchError
 from swarmbench.gpu import nvml
 from swarmbench.monitoring import probes
 from swarmbench.units import about_bytes
@@ -25,6 +27,8 @@ State = Literal["ok", "warn", "missing"]
 #: Below these, a run is fitted so tightly that its figures say little.
 _MEMORY_BYTES_MIN = 2 << 30
 _DISK_BYTES_MIN = 2 << 30
+#: Stands for a disk that is no concern of the question asked.
+_DISK_BYTES_ANY = 1 << 40
 _DESCRIPTORS_MIN = 1024
 _PROCESSES_MIN = 1024
 #: From these on, what others take shows in the figures.
@@ -177,6 +181,36 @@ def _disk(place: _Place) -> Iterator[Finding]:
         yield Finding("direct disk access", "missing", problem, remedy)
 
 
+def _components(place: _Place) -> Iterator[Finding]:
+    """What a run of all components at its defaults would keep in memory here, and what shrinks."""
+    cpus = machine.allowed_cpus()
+    host = Host(
+        cpus=cpus,
+        threads_max=max(1, min(len(cpus), machine.usable_threads(place.root))),
+        memory_available_bytes=machine.memory_available_bytes(place.root),
+        disk_free_bytes=_DISK_BYTES_ANY,
+        gpu_problem=None,
+    )
+    try:
+        plan = resolve(load("max-throughput"), host)
+    except SwarmbenchError as error:
+        remedy = error.hint or "close other programs, or allow this container more memory"
+        yield Finding("memory budget", "missing", str(error), remedy)
+        return
+    kept = about_bytes(plan.resident_bytes())
+    value = f"{about_bytes(plan.memory_budget_bytes)}, of which a quick run of all keeps {kept}"
+    yield Finding("memory budget", "ok", value)
+    for name, memory in plan.memory.items():
+        value = about_bytes(memory.resident_bytes)
+        if memory.fitted:
+            remedy = "close other programs, or give more by `--memory-budget`, for the full sizes"
+            yield Finding(
+                f"memory of {name}", "warn", f"{value}: {'; '.join(memory.fitted)}", remedy
+            )
+        else:
+            yield Finding(f"memory of {name}", "ok", value)
+
+
 def _direct_problem(directory: Path) -> str | None:
     try:
         with tempfile.TemporaryFile(dir=directory) as file:
@@ -298,6 +332,7 @@ _LOOKS: tuple[Callable[[_Place], Iterator[Finding]], ...] = (
     _frequency,
     _clock,
     _memory,
+    _components,
     _disk,
     _limits,
     _virtual,

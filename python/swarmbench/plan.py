@@ -89,6 +89,19 @@ class WorkloadPlan:
 
 
 @dataclass(frozen=True, slots=True)
+class Memory:
+    """Bytes of one component: wanted at the sizes asked for, kept and at most held at those fitted.
+
+    `fitted` has a line for each size that changed.
+    """
+
+    wanted_bytes: int
+    resident_bytes: int
+    peak_bytes: int
+    fitted: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Phases:
     """Lengths of the phases of max-throughput, in seconds."""
 
@@ -175,6 +188,7 @@ class Plan:
     slo_degradation: float
     sample_interval_s: float
     memory_budget_bytes: int
+    memory: Mapping[str, Memory]
     disk_write_budget_bytes: int
     health: Health
     criteria: tuple[Criterion, ...]
@@ -191,8 +205,7 @@ class Plan:
 
     def resident_bytes(self) -> int:
         """Bytes that the components and the harness will keep resident."""
-        components = (each.component.resident_bytes(self.threads) for each in self.workloads)
-        return sum(components) + HARNESS_BYTES
+        return sum(each.resident_bytes for each in self.memory.values()) + HARNESS_BYTES
 
     def written_bytes(self) -> int:
         """Bytes that calibration and the run directory will write."""
@@ -221,7 +234,7 @@ class Plan:
             f"workers   {self.threads} on cores {format_numbers(self.cpus)}; generator on "
             f"{'any of them' if self.generator_cpu is None else f'core {self.generator_cpu}'}",
             f"phases    {phases}",
-            *(f"load      {_load_line(each, self.threads)}" for each in self.workloads),
+            *(f"load      {_load_line(each, self.memory)}" for each in self.workloads),
             f"time      {self.phases.total_s / 60:.1f} minutes, preparation and calibration apart",
             f"writes    {about_bytes(self.written_bytes())} "
             f"of {about_bytes(self.disk_write_budget_bytes)} allowed",
@@ -270,14 +283,13 @@ def _json(value: Any) -> Any:
     return value
 
 
-def _load_line(workload: WorkloadPlan, threads: int) -> str:
+def _load_line(workload: WorkloadPlan, memory: Mapping[str, Memory]) -> str:
     load = (
         f"{about_count(workload.rate_s)}/s"
         if workload.rate_s is not None
         else f"{(workload.capacity_share or 0) * 100:g}% of its calibrated throughput"
     )
-    memory = workload.component.resident_bytes(threads)
     return (
         f"{workload.name}: {load} {workload.process.kind}, {workload.stress_in_flight} in flight "
-        f"when sustained, {about_bytes(memory)}"
+        f"when sustained, {about_bytes(memory[workload.name].resident_bytes)}"
     )

@@ -18,7 +18,7 @@ from swarmbench.analysis.result import Capacity, ComponentFacts, Facts, assemble
 from swarmbench.ceilings import Calibration
 from swarmbench.components import Component
 from swarmbench.engine import EngineDriver, Meter, Track
-from swarmbench.errors import Interrupted, SafetyStop, Status
+from swarmbench.errors import ConfigurationError, Interrupted, SafetyStop, Status
 from swarmbench.lock import machine_lock
 from swarmbench.measured import Figures
 from swarmbench.monitoring import probes
@@ -105,6 +105,9 @@ class _Run:
             self._end(str(error))
             if isinstance(error, SafetyStop):
                 return self._stopped(error)
+        except ConfigurationError as error:
+            self._end(str(error))
+            raise
         except KeyboardInterrupt:
             statuses.add(Status.INTERRUPTED)
             self._end("interrupted while the run was being prepared")
@@ -209,11 +212,15 @@ class _Run:
             def report(stage: str, share: float, name: str = each.name) -> None:
                 self._step(f"preparing {name}: {stage}", share)
 
-            components.append(
-                each.component.prepare(
+            try:
+                prepared = each.component.prepare(
                     seed=self._plan.seed, threads=self._plan.threads, progress=report
-                ).native
-            )
+                )
+            except ValueError as error:
+                # The backend names the parameter that cannot be had here.
+                where = f"workloads.{each.name}.params"
+                raise ConfigurationError(where, str(error)) from None
+            components.append(prepared.native)
         self._manifest["components"] = {c.name: json.loads(c.describe()) for c in components}
         return components
 

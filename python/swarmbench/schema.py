@@ -99,6 +99,10 @@ class OperationFigures(Record):
     in_flight_max: Count
     verified: Count
     violations: Count
+    verify_share: Amount | None = Field(
+        None,
+        description="Of the worker time of its operations and their checks, that of the checks.",
+    )
     latency_target: Amount | None = Field(None, description="Seconds, for the response's p99.")
     throughput_target: Amount | None = Field(None, description="Units per second.")
     goodput: Goodput | None = None
@@ -120,7 +124,9 @@ class ComponentFigures(OperationFigures):
     """The figures of one component, over all of its op types and for each."""
 
     operations: dict[str, OperationFigures] = Field(default_factory=dict)
-    machine_share: Amount | None = Field(None, description="Of all worker time, 0..1.")
+    machine_share: Amount | None = Field(
+        None, description="Of the worker time inside operations of all components, 0..1."
+    )
     claim: str | None = Field(None, description="The original's figure, never measured.")
 
 

@@ -43,6 +43,8 @@ BYTES: dict[str, int] = {
     **{f"{prefix}B": 1000**power for power, prefix in enumerate("KMGT", start=1)},
     **{f"{prefix}iB": 1024**power for power, prefix in enumerate("KMGT", start=1)},
 }
+#: How far the sum of probabilities may be from 1.
+SHARES_TOLERANCE = 1e-6
 COUNTS: dict[str, int] = {"": 1, "k": 1000, "K": 1000, "M": 10**6, "G": 10**9}
 
 
@@ -200,6 +202,21 @@ def parse_numbers(text: str) -> tuple[int, ...]:
             raise ValueError(f"{_quoted(text)} runs downwards; give {right}")
         chosen.update(range(int(low), int(high or low) + 1))
     return tuple(sorted(chosen))
+
+
+def check_shares(shares: Sequence[float]) -> None:
+    """Raises `ValueError` unless the parts of a whole are weights, or probabilities that add up.
+
+    They are probabilities where none is above 1 and one is a fraction, and must then sum to 1
+    within `SHARES_TOLERANCE`; else they are weights, of which only the proportions count.
+    """
+    are_probabilities = max(shares, default=0) <= 1 and any(0 < each < 1 for each in shares)
+    total = math.fsum(shares)
+    if are_probabilities and abs(total - 1) > SHARES_TOLERANCE:
+        parts = " + ".join(f"{each:g}" for each in shares)
+        raise ValueError(
+            f"{parts} is not 1 but {total:g}; give probabilities that add up, or whole weights"
+        )
 
 
 def _plain(number: float) -> str:

@@ -248,6 +248,7 @@ def _component(
 
 
 def _figures(figures: Figures, phase: Phase, capacity: Capacity | None) -> dict[str, Any]:
+    spent_ns = figures.busy_ns + figures.verify_ns
     return {
         "scheduled": figures.scheduled,
         "ok": figures.ok,
@@ -263,6 +264,7 @@ def _figures(figures: Figures, phase: Phase, capacity: Capacity | None) -> dict[
         "in_flight_max": figures.in_flight_max,
         "verified": figures.verified,
         "violations": figures.violations,
+        "verify_share": figures.verify_ns / spent_ns if spent_ns else None,
         "goodput": None if capacity is None else _goodput(figures, phase.duration_s, capacity),
     }
 

@@ -80,12 +80,21 @@ class Component(BaseModel, ABC):
     def resident_bytes(self, workers: int) -> int:
         """Bytes that it will keep resident, by the formula that fits it to a budget."""
 
+    def build_bytes(self) -> int:
+        """Most bytes that it holds at once while it is built, where building takes more."""
+        return 0
+
+    def peak_bytes(self, workers: int) -> int:
+        """Most bytes that it ever holds: what has to fit into a budget."""
+        return max(self.resident_bytes(workers), self.build_bytes())
+
     def cost(self, op: Op) -> float:
         """What one unit of `op` must move at this component's own sizes, in the roof's unit."""
         return op.cost
 
     def fitted(self, budget_bytes: int, workers: int) -> tuple[Self, list[str]]:
-        """The largest version of itself within the budget, and a line for each size changed."""
+        """The largest version of itself whose peak is within the budget, and a line for each size
+        that changed."""
         return self, []
 
     @abstractmethod

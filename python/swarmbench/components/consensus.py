@@ -99,13 +99,16 @@ class Consensus(Component):
             return given
         shares = [name for name in ("byzantine", "duplicates") if name in given]
         if len(shares) > 1:
-            raise ValueError("mix: give one of byzantine, duplicates; both shares are given")
+            raise ValueError("mix: is not given but two shares are; give byzantine or duplicates")
         return {**given, "mix": shares[0]} if shares else given
 
     @model_validator(mode="after")
     def _counts_fit(self) -> Self:
         if self.proposals * self.values > 1 << 24:
-            raise ValueError(f"proposals * values is above {1 << 24}")
+            raise ValueError(
+                f"values: {self.values} for each of {self.proposals} proposals are too many; "
+                f"give at most {(1 << 24) // self.proposals}"
+            )
         return self
 
     @classmethod

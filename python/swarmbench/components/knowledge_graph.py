@@ -104,6 +104,13 @@ class KnowledgeGraph(Component):
         graph_part = shared + workers * (scratch + 12 * self.lookup_batch)
         return graph_part + self.search.resident_bytes(workers)
 
+    def build_bytes(self) -> int:
+        """An edge is listed (8 bytes), dealt as two arcs (16) and written as neighbours (8).
+
+        The list is gone when the neighbours come; degrees and both numberings are there too.
+        """
+        return 24 * self._edges() + 12 * self.nodes
+
     def cost(self, op: Op) -> float:
         """A search's cost follows from its own vectors, dimensions, batch and lists."""
         share = {
@@ -115,13 +122,13 @@ class KnowledgeGraph(Component):
 
     def fitted(self, budget_bytes: int, workers: int) -> tuple[Self, list[str]]:
         """Fewer nodes where the budget asks for it; 64 at the least."""
-        if self.resident_bytes(workers) <= budget_bytes:
+        if self.peak_bytes(workers) <= budget_bytes:
             return self, []
         low, high = _NODES_MIN, self.nodes
         while high - low > 1:
             middle = (low + high) // 2
             sized = self._with_nodes(middle)
-            fits = sized.resident_bytes(workers) <= budget_bytes
+            fits = sized.peak_bytes(workers) <= budget_bytes
             low, high = (middle, high) if fits else (low, middle)
         fitted = self._with_nodes(low)
         lines = [f"knowledge_graph: {self.nodes} nodes fitted to {low}"]

@@ -11,6 +11,7 @@ from pydantic import Field, field_validator, model_validator
 from swarmbench.components import chunks
 from swarmbench.components.base import Arrays, Component, Op, Profile
 from swarmbench.components.chunks import Bytes, Kind
+from swarmbench.units import check_shares
 
 Placement = Literal["memory", "file", "device", "host_device_host", "file_device_file"]
 Blend = tuple[tuple[Kind, float], ...]
@@ -89,9 +90,13 @@ class Streaming(Component):
     @model_validator(mode="after")
     def _never_all_zero(self) -> Self:
         if any(not 0.0 <= share < float("inf") for _, share in self.blend):
-            raise ValueError("blend: shares must be finite and not negative")
+            raise ValueError("blend: holds a share below 0 or without end; give finite shares")
         if not any(share > 0.0 for kind, share in self.blend if kind != "zeros"):
-            raise ValueError("blend: must hold something else than zeros")
+            raise ValueError("blend: holds only zeros; it must hold something else than zeros")
+        try:
+            check_shares([share for _, share in self.blend])
+        except ValueError as error:
+            raise ValueError(f"blend: {error}") from None
         return self
 
     @classmethod

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -156,7 +157,11 @@ def problem_of(
     details = error.errors(include_url=False)[0]
     at = tuple(details.get("ctx", {}).get("at", ()))
     location = (*(part for part in details["loc"] if part != "[key]"), *at)
-    return ConfigurationError(place(where, key_of(location), overrides), _text(details))
+    text = _text(details)
+    if details["type"] == "value_error" and (named := _NAMED.match(text)):
+        # A validator of a whole model says which key it is about.
+        location, text = (*location, named["key"]), named["problem"]
+    return ConfigurationError(place(where, key_of(location), overrides), text)
 
 
 def place(where: str, path: KeyPath, overrides: Sequence[Override] = ()) -> str:
@@ -194,6 +199,7 @@ def _restrict(source: dict[str, Any], components: list[str]) -> None:
         source["workloads"] = {name: configured.get(name) for name in components}
 
 
+_NAMED = re.compile(r"(?P<key>[a-z][a-z0-9_]*): (?P<problem>.+)")
 _KINDS = {
     "int": "a whole number, such as `7`",
     "float": "a number, such as `1.5`",
@@ -216,6 +222,8 @@ def _text(details: ErrorDetails) -> str:
     kind, context, value = details["type"], details.get("ctx", {}), shown(details["input"])
     if kind == "wrong":
         return str(context["problem"])
+    if kind == "value_error":
+        return str(context["error"])
     if kind == "missing":
         return "is missing; give a value"
     if kind == "extra_forbidden":

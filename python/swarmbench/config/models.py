@@ -104,7 +104,8 @@ class WorkloadConfig(Section):
     )
     ops: dict[str, Weight] = Field(
         {},
-        description="Weights of the op types, no unit. Default: the component's production mix.",
+        description="Weights of the op types, no unit; fractions are probabilities and must add up "
+        "to 1. Default: the component's production mix.",
     )
     sizes: SizeRange | None = Field(
         None, description="Sizes of the requests, bytes. Default: the component's."

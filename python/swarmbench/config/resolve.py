@@ -25,6 +25,7 @@ from swarmbench.plan import (
     Criterion,
     Endpoint,
     Health,
+    Memory,
     Phases,
     Plan,
     Simulation,
@@ -63,10 +64,9 @@ def resolve(
     # What a simulated system does is nobody's figure but its own.
     parts = config.workloads if simulation is None else {"null": WorkloadConfig.model_validate({})}
     workloads = [_workload(each, part, config, source) for each, part in parts.items()]
-    workloads, notes = _fit(workloads, memory_budget - HARNESS_BYTES, threads)
+    workloads, memory = _fit(workloads, memory_budget - HARNESS_BYTES, threads)
+    notes = [f"{name}: {line}" for name, each in memory.items() for line in each.fitted]
     notes += _unused(config)
-    if simulation is not None:
-        notes.append(f"simulated system `{settings.simulate}`: no component of this machine runs")
     plan = Plan(
         scenario=config.scenario,
         name=name,
@@ -83,6 +83,7 @@ def resolve(
         slo_degradation=settings.slo_degradation,
         sample_interval_s=settings.sample_interval,
         memory_budget_bytes=memory_budget,
+        memory=memory,
         disk_write_budget_bytes=disk_budget,
         health=_health(config),
         criteria=_criteria(config, source),
@@ -114,6 +115,9 @@ def _unused(config: Config) -> list[str]:
         ]
         if part.endpoint is not None:
             notes.append(f"{name}: it serves its own requests, the endpoint has no effect")
+    if config.settings.simulate is not None:
+        system = config.settings.simulate
+        notes.append(f"simulated system `{system}`: no component of this machine runs")
     return notes
 
 
@@ -270,6 +274,10 @@ def _op_weights(
     weights = dict(part.ops) or dict(component.weights)
     if sum(weights.values()) <= 0:
         raise source.error(at, "the weights are all 0; give one above 0")
+    try:
+        units.check_shares(list(weights.values()))
+    except ValueError as error:
+        raise source.error(at, str(error)) from None
     return {name: weight for name, weight in weights.items() if weight > 0}
 
 
@@ -287,29 +295,35 @@ def _endpoint(part: WorkloadConfig, at: tuple[str, ...], source: Source) -> Endp
 
 def _fit(
     workloads: list[WorkloadPlan], budget_bytes: int, threads: int
-) -> tuple[list[WorkloadPlan], list[str]]:
+) -> tuple[list[WorkloadPlan], dict[str, Memory]]:
     """Shrinks components into the budget: the small keep their size, the large share the rest."""
-    wanted = {each.name: each.component.resident_bytes(threads) for each in workloads}
+    wanted = {each.name: each.component.peak_bytes(threads) for each in workloads}
     left, shares = budget_bytes, {}
     for position, (name, size) in enumerate(sorted(wanted.items(), key=lambda item: item[1])):
         shares[name] = min(size, left // (len(wanted) - position))
         left -= shares[name]
     fitted: list[WorkloadPlan] = []
-    notes: list[str] = []
+    memory: dict[str, Memory] = {}
     for each in workloads:
         component, changes = each.component, list[str]()
         if shares[each.name] < wanted[each.name]:
             component, changes = each.component.fitted(shares[each.name], threads)
-        if component.resident_bytes(threads) > shares[each.name]:
-            least = units.about_bytes(component.resident_bytes(threads))
-            allowed = units.about_bytes(shares[each.name])
+        peak_bytes = component.peak_bytes(threads)
+        if peak_bytes > shares[each.name]:
+            least, allowed = units.about_bytes(peak_bytes), units.about_bytes(shares[each.name])
             raise MachineError(
                 f"component `{each.name}` needs {least} of memory and has {allowed}",
                 hint="raise `--memory-budget`, or leave components out by `--components`",
             )
         fitted.append(replace(each, component=component))
-        notes += [f"{each.name}: {change.removeprefix(f'{each.name}: ')}" for change in changes]
-    return fitted, notes
+        lines = (change.removeprefix(each.name).lstrip(":. ") for change in changes)
+        memory[each.name] = Memory(
+            wanted_bytes=each.component.resident_bytes(threads),
+            resident_bytes=component.resident_bytes(threads),
+            peak_bytes=peak_bytes,
+            fitted=tuple(lines),
+        )
+    return fitted, memory
 
 
 def _criteria(config: Config, source: Source) -> tuple[Criterion, ...]:

@@ -102,7 +102,26 @@ def _facts(result: Result) -> Iterator[tuple[str, str]]:
         yield "recovery", "not seen before the end of the phase"
     for each in result.bottlenecks:
         yield "bottleneck", f"{_words(each.resource)} in {_words(each.phase)}: {each.evidence}"
+    yield from _worker_time(result)
     yield "trust", _trust(result)
+
+
+def _worker_time(result: Result) -> Iterator[tuple[str, str]]:
+    """Who took which share of the machine, the largest first, and what checking it cost."""
+    shares = {name: figures.machine_share for name, figures in result.components.items()}
+    taken = sorted(((share, name) for name, share in shares.items() if share), reverse=True)
+    if taken:
+        parts = (f"{name} {_percent(share)}" for share, name in taken)
+        yield "worker time", ", ".join(parts)
+    checks = {name: figures.verify_share for name, figures in result.components.items()}
+    spent = sorted(((share, name) for name, share in checks.items() if share), reverse=True)
+    if spent:
+        parts = (f"{name} {_percent(share)}" for share, name in spent)
+        yield "spent checking", f"{', '.join(parts)} of their own"
+
+
+def _percent(share: float) -> str:
+    return f"{share * 100:.2g} %" if share < 0.995 else "100 %"
 
 
 def _breaking_point(point: BreakingPoint) -> str:
