@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from swarmbench import _native
 from swarmbench.components import COMPONENTS, Component
 from swarmbench.components.base import Arrays, agree, same_arrays
 from swarmbench.components.prepared import BACKENDS, Prepared
@@ -134,3 +135,23 @@ def test_agreement_sees_what_differs_and_bears_what_is_stated() -> None:
     assert not agree(right | {"n": np.array([4], np.int32)}, right, 1.0)
     assert not agree(right | {"n": np.array([3], np.int64)}, right, 1.0)
     assert not agree({"x": right["x"]}, right, 1.0)
+
+
+@backends
+@pytest.mark.parametrize("fault", _native.fault_names())
+@every_op
+def test_a_damaged_answer_is_a_violation_wherever_it_is_checked(
+    name: str, op: str, fault: str, backend: str
+) -> None:
+    """`null` has no answer that could be damaged; a flipped bit fits every other op's."""
+    native = prepared(name, backend).native
+    found = native.run(op, count=RUN_OPS, threads=2, fault=fault)
+    assert found["ok"] == 2 * RUN_OPS
+    if found["planted"] == 0:
+        assert name == "null" or fault != "flipped_bit", f"nothing was damaged in {name} {op}"
+        return
+    assert found["violations"] > 0
+    for key in KEYS:
+        one = native.run(op, first_key=key, fault=fault)
+        assert one["violations"] > 0 or not one["planted"] or not one["verified"], f"key {key}"
+    assert native.run(op, count=RUN_OPS)["violations"] == 0

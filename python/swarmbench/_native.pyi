@@ -9,6 +9,7 @@ _Keys = npt.NDArray[np.uint64]
 _Ops = npt.NDArray[np.uint8]
 
 def component_names() -> list[str]: ...
+def fault_names() -> list[str]: ...
 
 @final
 class Histogram:

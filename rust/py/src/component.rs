@@ -33,6 +33,12 @@ pub fn component_names() -> Vec<&'static str> {
     operations::names()
 }
 
+/// Names of the faults that can be planted into answers.
+#[pyfunction]
+pub fn fault_names() -> Vec<&'static str> {
+    Fault::ALL.iter().map(|(name, _)| *name).collect()
+}
+
 #[pymethods]
 impl Component {
     /// Builds `name` from its parameters (a JSON object); `progress(stage, fraction)` is called

@@ -18,7 +18,7 @@ mod _native {
     #[pymodule_export]
     use super::component::Component;
     #[pymodule_export]
-    use super::component::component_names;
+    use super::component::{component_names, fault_names};
     #[pymodule_export]
     use super::drain::Drain;
     #[pymodule_export]
