@@ -1,7 +1,7 @@
 """Measures what a component adds to a process of its own: `python residence.py NAME SIZES`.
 
-Prints one JSON object: the formula's bytes, what stays resident while every op runs on two
-threads, and the most that was resident while it was built.
+Prints one JSON object: the bytes of the formula and its peak, what stays resident while every op
+runs on two threads, the most that was resident while it was built, and what was swapped out.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ WORKERS = 2
 
 
 def status_bytes(field: str) -> int:
-    """`VmRSS` or `VmHWM` of this process."""
+    """`VmRSS`, `VmHWM` or `VmSwap` of this process."""
     lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(field))
 
@@ -43,9 +43,10 @@ def measured(name: str, sizes: str) -> dict[str, int]:
         forget_peak()
     return {
         "formula": component.resident_bytes(WORKERS),
-        "native": prepared.native.resident_bytes(WORKERS),
+        "peak": component.peak_bytes(WORKERS),
         "resident": resident,
         "built": built,
+        "swapped": status_bytes("VmSwap"),
     }
 
 

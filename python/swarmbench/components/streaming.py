@@ -35,7 +35,17 @@ MIXES: Mapping[str, Blend] = {
 
 #: Numbers of `Codec` in a frame's header.
 STORED, LZ4, ZSTD, PACK = range(4)
-_CODERS_BYTES = 2 << 20
+#: Zstandard's two contexts, and a frame's header (`streaming/frame.rs`).
+_CONTEXTS_BYTES, _HEADER_BYTES = 1 << 20, 32
+#: What a frame takes of its chunk, in thousandths (`streaming/mod.rs`).
+_FRAME_PER_MILLE: Mapping[Kind, int] = {
+    "text": 600,
+    "json": 220,
+    "int32": 260,
+    "float32": 380,
+    "random": 1001,
+    "zeros": 2,
+}
 _POOL_CHUNKS_MIN = 6
 
 
@@ -111,20 +121,32 @@ class Streaming(Component):
         return cls(chunk_bytes=1 << 17, block_bytes=1 << 15, pool_chunks=20, blend=blend)
 
     def resident_bytes(self, workers: int) -> int:
-        """Upper bound: the pool twice (chunks and frames), three buffers and coders a worker."""
-        return 2 * self.pool_chunks * self.chunk_bytes + workers * self._worker_bytes()
+        """The pool, its frames as they are expected to come out; buffers and coder of a worker."""
+        frames = sum(self.chunk_bytes * _FRAME_PER_MILLE[kind] // 1000 for kind in self.kinds())
+        pool = self.pool_chunks * (self.chunk_bytes + 16)
+        return pool + frames + workers * self._worker_bytes()
 
     def _worker_bytes(self) -> int:
-        return 3 * self.chunk_bytes + 2 * self.block_bytes + _CODERS_BYTES
+        """The frame at its longest, the chunk, where there are files its copy, and the coder's."""
+        blocks = -(-self.chunk_bytes // (self.block_bytes // 2))
+        frame = _HEADER_BYTES + 4 * blocks + self.chunk_bytes + self.block_bytes // 128 + 1024
+        copies = 1 if self.placement == "memory" else 2
+        return frame + copies * self.chunk_bytes + self.block_bytes + _CONTEXTS_BYTES
 
     def fitted(self, budget_bytes: int, workers: int) -> tuple[Self, list[str]]:
         """Keeps the chunk's size and shortens the pool, to `_POOL_CHUNKS_MIN` chunks at least."""
-        left = budget_bytes - workers * self._worker_bytes()
-        pool_chunks = min(self.pool_chunks, max(_POOL_CHUNKS_MIN, left // (2 * self.chunk_bytes)))
-        if pool_chunks >= self.pool_chunks:
+        low, high = min(self.pool_chunks, _POOL_CHUNKS_MIN), self.pool_chunks
+        while low < high:
+            middle = (low + high + 1) // 2
+            fits = self._with_pool(middle).resident_bytes(workers) <= budget_bytes
+            low, high = (middle, high) if fits else (low, middle - 1)
+        if low == self.pool_chunks:
             return self, []
-        line = f"streaming.pool_chunks: {self.pool_chunks} -> {pool_chunks}"
-        return self.model_copy(update={"pool_chunks": pool_chunks}), [line]
+        line = f"streaming.pool_chunks: {self.pool_chunks} -> {low}"
+        return self._with_pool(low), [line]
+
+    def _with_pool(self, pool_chunks: int) -> Self:
+        return self.model_copy(update={"pool_chunks": pool_chunks})
 
     def kinds(self) -> list[Kind]:
         """The kind of every chunk of the pool, in the stated shares over any stretch of it."""

@@ -52,6 +52,18 @@ const KINDS: &[(&str, Kind)] = &[
     ("zeros", Kind::Zeros),
 ];
 
+/// What a frame takes of its chunk, in thousandths: measured in the default blocks, rounded up.
+fn frame_per_mille(kind: Kind) -> usize {
+    match kind {
+        Kind::Text => 600,
+        Kind::Json => 220,
+        Kind::Int32 => 260,
+        Kind::Float32 => 380,
+        Kind::Random => 1001,
+        Kind::Zeros => 2,
+    }
+}
+
 /// What an op type does with its chunk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Role {
@@ -201,10 +213,18 @@ impl Parameters {
         Ok(())
     }
 
-    /// A worker's buffers: the frame, the chunk, its copy from a file, and the coder's.
+    /// The pool, its frames as they are expected to come out and two checksums of each chunk.
+    fn shared_bytes(&self) -> usize {
+        let frame = |kind: Kind| self.chunk_bytes * frame_per_mille(kind) / 1000;
+        let frames: usize = self.kinds().into_iter().map(frame).sum();
+        self.pool_chunks * (self.chunk_bytes + 16) + frames
+    }
+
+    /// A worker's buffers: the frame, the chunk, where it has files its copy, and the coder's.
     fn worker_bytes(&self) -> usize {
         let frame = frame::bound(self.chunk_bytes, self.block_bytes);
-        frame + 2 * self.chunk_bytes + Coder::resident_bytes(self.block_bytes)
+        let chunks = if self.placement == "memory" { 1 } else { 2 };
+        frame + chunks * self.chunk_bytes + Coder::resident_bytes(self.block_bytes)
     }
 
     /// The kind of every chunk of the pool: multiples of the golden ratio modulo 1 against the
@@ -321,11 +341,8 @@ impl Component for Streaming {
     }
 
     fn resident_bytes(&self, workers: usize) -> u64 {
-        let shared = &self.0;
-        let frames: usize = shared.frames.iter().map(Vec::len).sum();
-        let worker = shared.parameters.worker_bytes();
-        let checksums = size_of_val(shared.checksums.as_slice());
-        (shared.pool.len() + frames + checksums + workers * worker) as u64
+        let parameters = &self.0.parameters;
+        (parameters.shared_bytes() + workers * parameters.worker_bytes()) as u64
     }
 
     fn describe(&self) -> serde_json::Value {
