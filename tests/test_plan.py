@@ -24,7 +24,14 @@ from swarmbench.config import (
 )
 from swarmbench.config.models import Section
 from swarmbench.errors import ConfigurationError, MachineError
-from swarmbench.plan import CALIBRATION_BYTES, HARNESS_BYTES, PHASES, Plan, Process, Simulation
+from swarmbench.plan import (
+    CALIBRATION_BYTES,
+    PHASES,
+    Plan,
+    Process,
+    Simulation,
+    harness_bytes,
+)
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 HOST = Host(
@@ -202,7 +209,7 @@ def test_a_trace_is_read_in_nanoseconds_or_refused_by_its_line(tmp_path: Path) -
 
 def test_components_are_fitted_into_the_budget_and_it_is_said() -> None:
     plan = planned(
-        memory_budget=f"{HARNESS_BYTES + 105_000_000}B",
+        memory_budget=f"{harness_bytes(2) + 105_000_000}B",
         workloads={"elastic": {"params": {"size_bytes": 10**9}}, "fixed": {}},
     )
     elastic, fixed = plan.workload("elastic").component, plan.workload("fixed").component
@@ -231,7 +238,7 @@ def test_what_building_takes_is_fitted_too() -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(COMPONENTS, "fixed", Greedy)
         plan = planned(
-            memory_budget=f"{HARNESS_BYTES + 10**9}B",
+            memory_budget=f"{harness_bytes(1) + 10**9}B",
             workloads={"fixed": {"params": {"size_bytes": 10**9}}},
         )
     memory = plan.memory["fixed"]
@@ -265,7 +272,7 @@ def test_too_little_memory_or_disk_is_the_machines_fault() -> None:
             planned(host, **content)
         assert caught.value.exit_code == 3
         assert caught.value.hint
-    assert "is too little; give more than 150 MB" in refused(memory_budget="1MB")
+    assert "is too little; give more than 130 MB" in refused(memory_budget="1MB")
 
 
 def test_a_gpu_that_is_demanded_and_absent_is_the_machines_fault() -> None:
@@ -331,7 +338,7 @@ def test_the_description_says_minutes_bytes_written_and_memory() -> None:
         "load      elastic: 1.00k/s poisson, 64 in flight when sustained, 5.00 KB\n"
         "time      10.0 minutes, preparation and calibration apart\n"
         "writes    236 MB of 100 GB allowed\n"
-        "memory    150 MB of 6.00 GB allowed"
+        "memory    130 MB of 6.00 GB allowed"
     )
 
 

@@ -11,12 +11,15 @@ from pathlib import Path
 import pytest
 
 from swarmbench.components import COMPONENTS
+from swarmbench.errors import Status
 
 HERE = Path(__file__).resolve().parent
 #: How far the formula may be from what the kernel counts, each way.
 SHARE = 0.15
 #: Stacks of threads and the allocator's arenas, which belong to no component.
 ALLOWANCE_BYTES = 2_000_000
+#: Too little for the default sizes.
+BUDGET_BYTES = 600_000_000
 
 
 @pytest.mark.parametrize("sizes", ["small", "quick"])
@@ -40,3 +43,26 @@ def test_a_component_keeps_what_its_formula_says_and_builds_within_its_peak(
     ), said
     assert found["built"] <= found["peak"] * (1 + SHARE) + ALLOWANCE_BYTES, said
     assert found["swapped"] == 0, said
+
+
+def test_a_run_of_all_components_stays_within_a_small_budget_and_turns_nothing_wrong(
+    tmp_path: Path,
+) -> None:
+    command = [sys.executable, "-m", "swarmbench", "max-throughput", "--json", "--allow-concurrent"]
+    command += ["--duration", "4s", "--memory-budget", f"{BUDGET_BYTES}B", "--out", str(tmp_path)]
+    with (tmp_path / "said").open("w+") as said:
+        child = subprocess.Popen(command, stdout=said, stderr=subprocess.STDOUT)
+        _, status, usage = os.wait4(child.pid, 0)
+        child.returncode = os.waitstatus_to_exitcode(status)
+        said.seek(0)
+        text = said.read()
+    assert child.returncode in (Status.OK, Status.CRITERION_FAILED, Status.UNTRUSTED), text
+    assert usage.ru_maxrss * 1024 <= BUDGET_BYTES
+    for phase in json.loads(text)["phases"]:
+        for name, figures in phase["components"].items():
+            assert figures["errors"] == figures["violations"] == 0, f"{name} in {phase['name']}"
+    (manifest,) = tmp_path.glob("*/manifest.json")
+    memory = json.loads(manifest.read_text(encoding="utf-8"))["plan"]["memory"]
+    assert memory.keys() == COMPONENTS.keys() - {"null"}
+    assert sum(each["resident_bytes"] for each in memory.values()) < BUDGET_BYTES
+    assert memory["knowledge_graph"]["fitted"]

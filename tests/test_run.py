@@ -25,6 +25,7 @@ from swarmbench import hlog
 from swarmbench._native import Histogram
 from swarmbench.analysis.littles import TOLERANCE
 from swarmbench.errors import Status
+from swarmbench.plan import harness_bytes
 from swarmbench.runrecord import RunRecord, read_run
 from swarmbench.schema import RESULT_SCHEMA, json_schema
 
@@ -32,7 +33,6 @@ SMOKE = Path(__file__).resolve().parent.parent / "configs" / "smoke.yaml"
 NULL = ("--config", str(SMOKE))
 REAL = ("--components", "consensus,streaming,knowledge_graph", "--duration", "12s")
 PHASES = ["ramp_up", "sustained", "search", "recovery"]
-HARNESS_BYTES_MAX = 150e6
 
 
 def command(out: Path, *arguments: str) -> list[str]:
@@ -140,7 +140,7 @@ def test_the_harness_by_itself_is_small(ended: Run) -> None:
     sizes = [size for size in sampled if isinstance(size, float)]
 
     assert len(sizes) >= 4
-    assert max(sizes) < HARNESS_BYTES_MAX
+    assert max(sizes) < harness_bytes(1)
     # Nothing of it has a roof of memory, so calibration held no working set before.
     assert manifest["calibration"]["memory_bytes"] == 0
     assert "copy_bytes_s" in manifest["calibration"]["absent"]

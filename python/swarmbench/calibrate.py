@@ -36,27 +36,28 @@ def measure(
     *,
     seconds: float = SECONDS_DEFAULT,
     cpus: Sequence[int] | None = None,
-    with_memory: bool = True,
+    memory_max_bytes: int | None = None,
     progress: Callable[[str, float], None] | None = None,
 ) -> Calibration:
     """Measures every ceiling with `threads` threads on `cpus` (default: all allowed cores).
 
     Takes about `seconds` (1 to 10), holds at most a quarter of the free memory and frees it, and
-    writes and removes one scratch file in `directory`. Without `with_memory` the ceilings of memory
-    are absent and nothing large is held. `progress` is called with (stage, fraction
-    done); an exception that it raises, and Ctrl-C, end the measurement. Raises `OSError` where
-    the memory is refused.
+    writes and removes one scratch file in `directory`. With less than it needs in
+    `memory_max_bytes` the ceilings of memory are absent and nothing large is held. `progress` is
+    called with (stage, fraction done); an exception that it raises, and Ctrl-C, end the
+    measurement. Raises `OSError` where the memory is refused.
     """
     chosen = machine.allowed_cpus() if cpus is None else tuple(cpus)
     quick = seconds <= SECONDS_QUICK
+    free_bytes = int(MEMORY_SHARE_MAX * machine.memory_available_bytes())
     text = _native.measure_ceilings(
         threads=threads,
         cpus=list(chosen),
         directory=directory,
         seconds=min(max(seconds, 1.0), 10.0),
-        memory_max_bytes=int(MEMORY_SHARE_MAX * machine.memory_available_bytes())
-        if with_memory
-        else 0,
+        memory_max_bytes=free_bytes
+        if memory_max_bytes is None
+        else min(free_bytes, memory_max_bytes),
         disk_file_bytes=DISK_FILE_QUICK_BYTES if quick else DISK_FILE_BYTES,
         progress=progress,
     )

@@ -29,8 +29,15 @@ _RECORD_BYTES_PER_S = 400
 _SUMMARY_BYTES_PER_COMPONENT = 200_000
 #: What the calibration before a run writes and removes again, at most (`calibrate.measure`).
 CALIBRATION_BYTES = 7 * (32 << 20)
-#: Resident bytes of swarmbench itself: the bound that its own tests hold it to.
-HARNESS_BYTES = 150_000_000
+#: Resident bytes of swarmbench itself, and of its queues and histograms for each component: the
+#: bounds that its own tests hold it to.
+HARNESS_BYTES = 100_000_000
+HARNESS_BYTES_PER_COMPONENT = 30_000_000
+
+
+def harness_bytes(components: int) -> int:
+    """Resident bytes of swarmbench itself with so many components under load."""
+    return HARNESS_BYTES + components * HARNESS_BYTES_PER_COMPONENT
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +212,8 @@ class Plan:
 
     def resident_bytes(self) -> int:
         """Bytes that the components and the harness will keep resident."""
-        return sum(each.resident_bytes for each in self.memory.values()) + HARNESS_BYTES
+        kept = sum(each.resident_bytes for each in self.memory.values())
+        return kept + harness_bytes(len(self.workloads))
 
     def written_bytes(self) -> int:
         """Bytes that calibration and the run directory will write."""

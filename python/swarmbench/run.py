@@ -26,7 +26,7 @@ from swarmbench.monitoring.health import Watch
 from swarmbench.monitoring.probes import ResourceMeter
 from swarmbench.monitoring.sampler import Sampler
 from swarmbench.outcome import Outcome
-from swarmbench.plan import Plan, WorkloadPlan
+from swarmbench.plan import Plan, WorkloadPlan, harness_bytes
 from swarmbench.recording import Progress, Recording
 from swarmbench.rundir import RunDirectory
 from swarmbench.scenarios import max_throughput
@@ -190,16 +190,18 @@ class _Run:
 
     def _calibrated(self) -> Calibration:
         """The ceilings that results refer to, before anything else takes a share of them."""
+        asks_memory = any(
+            op.roof in calibrate.MEMORY_ROOFS and op.cost > 0
+            for each in self._plan.workloads
+            for op in each.component.ops
+        )
+        budget = self._plan.memory_budget_bytes - harness_bytes(len(self._plan.workloads))
         found = calibrate.measure(
             self._plan.threads,
             self._directory.path,
             seconds=calibrate.SECONDS_QUICK,
             cpus=self._plan.cpus,
-            with_memory=any(
-                op.roof in calibrate.MEMORY_ROOFS and op.cost > 0
-                for each in self._plan.workloads
-                for op in each.component.ops
-            ),
+            memory_max_bytes=budget if asks_memory else 0,
             progress=lambda stage, share: self._step(f"calibrating: {stage}", share),
         )
         self._manifest["calibration"] = found.to_json()

@@ -20,7 +20,6 @@ from swarmbench.config.types import shown
 from swarmbench.errors import MachineError
 from swarmbench.plan import (
     CRITERIA,
-    HARNESS_BYTES,
     PHASES,
     Criterion,
     Endpoint,
@@ -30,6 +29,7 @@ from swarmbench.plan import (
     Plan,
     Simulation,
     WorkloadPlan,
+    harness_bytes,
 )
 
 #: Shorter runs have phases in which nothing can be told.
@@ -64,7 +64,7 @@ def resolve(
     # What a simulated system does is nobody's figure but its own.
     parts = config.workloads if simulation is None else {"null": WorkloadConfig.model_validate({})}
     workloads = [_workload(each, part, config, source) for each, part in parts.items()]
-    workloads, memory = _fit(workloads, memory_budget - HARNESS_BYTES, threads)
+    workloads, memory = _fit(workloads, memory_budget, threads)
     notes = [f"{name}: {line}" for name, each in memory.items() for line in each.fitted]
     notes += _unused(config)
     plan = Plan(
@@ -186,8 +186,9 @@ def _memory_budget(config: Config, host: Host, source: Source) -> int:
     budget = config.memory_budget
     if isinstance(budget, float):
         budget = int(budget * host.memory_available_bytes)
-    if budget <= HARNESS_BYTES:
-        least, has = units.about_bytes(HARNESS_BYTES), units.about_bytes(budget)
+    harness = harness_bytes(len(config.workloads))
+    if budget <= harness:
+        least, has = units.about_bytes(harness), units.about_bytes(budget)
         raise source.error(("memory_budget",), f"{has} is too little; give more than {least}")
     if budget > host.memory_available_bytes:
         free, asked = units.about_bytes(host.memory_available_bytes), units.about_bytes(budget)
@@ -294,11 +295,11 @@ def _endpoint(part: WorkloadConfig, at: tuple[str, ...], source: Source) -> Endp
 
 
 def _fit(
-    workloads: list[WorkloadPlan], budget_bytes: int, threads: int
+    workloads: list[WorkloadPlan], memory_budget: int, threads: int
 ) -> tuple[list[WorkloadPlan], dict[str, Memory]]:
     """Shrinks components into the budget: the small keep their size, the large share the rest."""
     wanted = {each.name: each.component.peak_bytes(threads) for each in workloads}
-    left, shares = budget_bytes, {}
+    left, shares = memory_budget - harness_bytes(len(workloads)), {}
     for position, (name, size) in enumerate(sorted(wanted.items(), key=lambda item: item[1])):
         shares[name] = min(size, left // (len(wanted) - position))
         left -= shares[name]
