@@ -12,6 +12,7 @@ import pytest
 import zstandard
 from pydantic import ValidationError
 
+from swarmbench import cli
 from swarmbench.components import chunks
 from swarmbench.components.base import same_arrays
 from swarmbench.components.streaming import MIXES, Streaming
@@ -172,3 +173,30 @@ def test_the_numpy_codec_undoes_itself() -> None:
         steps = generator.integers(0, 1 << bits, 1500, dtype=np.uint64).astype(np.uint32)
         segment = np.cumsum(steps, dtype=np.uint32).view(np.uint8)[:-1]
         assert np.array_equal(chunks.unpack(chunks.pack(segment), len(segment)), segment)
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        ("params.placement=device", "`device` needs the cuda backend; choose memory or file"),
+        ("params.placement=elsewhere", "there is no `elsewhere`; choose one of memory, file"),
+        ("data_mix=txt", "there is no mix `txt`; choose one of mixed, text_binary_random"),
+    ],
+)
+def test_what_the_cpu_cannot_stream_is_refused_before_the_start(
+    change: str, line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["max-throughput", "--components", "streaming", "--dry-run"]
+    assert cli.main([*arguments, "--set", f"workloads.streaming.{change}"]) == 2
+    key = change.partition("=")[0]
+    found = capsys.readouterr().err
+    assert found.startswith(f"error: --set workloads.streaming.{key}: {line}")
+    assert cli.main([*arguments, "--set", "workloads.streaming.data_mix=text"]) == 0
+
+
+def test_a_files_directory_must_be_there(tmp_path: Path) -> None:
+    component = Streaming(placement="file", directory=str(tmp_path))
+    assert component.unfit("cpu") is None
+    lost = component.model_copy(update={"directory": str(tmp_path / "lost")})
+    refused = ("directory", f"there is no directory `{tmp_path / 'lost'}`; give one")
+    assert lost.unfit("cpu") == refused

@@ -110,6 +110,10 @@ class Component(BaseModel, ABC):
         """A version for tests: `reference` answers each op of it within about a second."""
         return cls().fitted(SMALL_BYTES, workers=2)[0]
 
+    def unfit(self, backend: str) -> tuple[str, str] | None:
+        """The parameter that a backend cannot run and why; None where it can run them all."""
+        return None
+
     @property
     def main_op(self) -> str:
         """The op that weighs most in the production mix, of equal ones the first."""

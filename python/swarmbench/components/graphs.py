@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -79,6 +80,17 @@ def grid_edges(nodes: int, seed: int) -> tuple[U32, U32]:
         np.concatenate([own.astype(np.uint32), below(words[:, 0], nodes)]),
         np.concatenate([other.astype(np.uint32), below(words[:, 1], nodes)]),
     )
+
+
+def file_edges(path: str) -> tuple[U32, U32]:
+    """Sources and targets in a file: a list from 0, or the coordinates of a MatrixMarket file."""
+    lines = Path(path).read_text(encoding="utf-8").splitlines()
+    is_matrix = lines[0].lower().startswith("%%matrixmarket")
+    plain = [line.split() for line in lines if line.strip() and line.split()[0][0] not in "#%"]
+    ends = np.array([line[:2] for line in plain[is_matrix:]], dtype=np.uint32) - np.uint32(
+        is_matrix
+    )
+    return ends[:, 0].copy(), ends[:, 1].copy()
 
 
 def rows(nodes: int, sources: U32, targets: U32) -> Rows:

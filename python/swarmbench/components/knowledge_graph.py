@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from swarmbench import _native
 from swarmbench.components import embeddings, graphs
 from swarmbench.components.base import Arrays, Component, Op, Profile
 from swarmbench.components.embeddings import SearchParameters
@@ -28,10 +31,26 @@ _NODES_MIN, _NODES_MAX = 64, 16_000_000
 
 
 @lru_cache(maxsize=2)
-def _rows(graph: str, nodes: int, edges_per_node: int, seed: int) -> graphs.Rows:
+def _rows(graph: str, nodes: int, edges_per_node: int, seed: int, file: str) -> graphs.Rows:
+    if file:
+        return graphs.rows(nodes, *graphs.file_edges(file))
     if graph == "grid":
         return graphs.rows(nodes, *graphs.grid_edges(nodes, seed))
     return graphs.rows(nodes, *graphs.rmat_edges(nodes, edges_per_node, seed))
+
+
+@lru_cache(maxsize=8)
+def _file_size(path: str, changed_ns: int) -> tuple[int, int]:
+    """Nodes and edges of the graph in a file, read anew where it has changed."""
+    try:
+        return _native.graph_file_size(path)
+    except ValueError as error:
+        raise ValueError(str(error).removeprefix("file: ")) from None
+
+
+def _size_of(path: str) -> tuple[int, int]:
+    found = Path(path)
+    return _file_size(path, found.stat().st_mtime_ns if found.exists() else 0)
 
 
 class KnowledgeGraph(Component):
@@ -40,7 +59,8 @@ class KnowledgeGraph(Component):
     Nodes are numbered from 0; node i has the key number i of a bijection of 64-bit words, so keys
     of larger numbers are missing. The graph is undirected: every generated edge can be walked both
     ways, self-loops are dropped, repeated edges kept. `rmat` has the quadrants .57, .19, .19, .05
-    of Graph500; `grid` is a square lattice with one random shortcut per 1024 nodes.
+    of Graph500; `grid` is a square lattice with one random shortcut per 1024 nodes. A `file` has
+    two node numbers on a line, or is a square matrix of coordinates in MatrixMarket's format.
     """
 
     name: ClassVar[str] = "knowledge_graph"
@@ -68,6 +88,8 @@ class KnowledgeGraph(Component):
     nodes: int = Field(default=1_000_000, ge=_NODES_MIN, le=_NODES_MAX)
     edges_per_node: int = Field(default=8, ge=1, le=64)
     graph: Literal["rmat", "grid"] = "rmat"
+    #: A graph to read instead: its nodes count, `graph` and `edges_per_node` do not matter.
+    file: str = ""
     lookup_batch: int = Field(default=1024, ge=1, le=65_536)
     search: SearchParameters = SearchParameters()
 
@@ -75,16 +97,35 @@ class KnowledgeGraph(Component):
     @classmethod
     def _no_more_embeddings_than_nodes(cls, given: Any) -> Any:
         """Where nothing is said, every node up to the default number has one embedding."""
-        nodes = given.get("nodes", _PROFILE_NODES["quick"]) if isinstance(given, dict) else None
+        if not isinstance(given, dict):
+            return given
+        if given.get("file") and "nodes" not in given and isinstance(given["file"], str):
+            with suppress(ValueError):  # which the check of `file` will report
+                given = {**given, "nodes": _size_of(given["file"])[0]}
+        nodes = given.get("nodes", _PROFILE_NODES["quick"])
         if not isinstance(nodes, int) or nodes < _NODES_MIN or "search" in given:
             return given
         default = SearchParameters()
         return {**given, "search": default.with_vectors(min(default.vectors, nodes))}
 
+    @field_validator("file")
+    @classmethod
+    def _holds_a_graph(cls, file: str) -> str:
+        if file:
+            _size_of(file)
+        return file
+
+    @model_validator(mode="after")
+    def _nodes_are_those_of_the_file(self) -> Self:
+        if self.file and self.nodes != (found := _size_of(self.file)[0]):
+            raise ValueError(f"nodes: {self.file} has {found}; leave `nodes` out")
+        return self
+
     @classmethod
     def for_profile(cls, profile: Profile, **parameters: Any) -> Self:
-        """1, 4 or 10 million nodes; given parameters win."""
-        return cls(**{"nodes": _PROFILE_NODES[profile], **parameters})
+        """1, 4 or 10 million nodes, or those of a file; given parameters win."""
+        sizes = {} if parameters.get("file") else {"nodes": _PROFILE_NODES[profile]}
+        return cls(**{**sizes, **parameters})
 
     @classmethod
     def small(cls) -> Self:
@@ -107,9 +148,11 @@ class KnowledgeGraph(Component):
     def build_bytes(self) -> int:
         """An edge is listed (8 bytes), dealt as two arcs (16) and written as neighbours (8).
 
-        The list is gone when the neighbours come; degrees and both numberings are there too.
+        The list is gone when the neighbours come; degrees and both numberings are there too, and a
+        file's edges as they were read (up to 16, as their array grows by doubling).
         """
-        return 24 * self._edges() + 12 * self.nodes
+        listed = 16 if self.file else 0
+        return (24 + listed) * self._edges() + 12 * self.nodes
 
     def cost(self, op: Op) -> float:
         """A search's cost follows from its own vectors, dimensions, batch and lists."""
@@ -121,7 +164,7 @@ class KnowledgeGraph(Component):
         return op.cost if share is None else self.search.scanned_bytes * share
 
     def fitted(self, budget_bytes: int, workers: int) -> tuple[Self, list[str]]:
-        """Fewer nodes where the budget asks for it; 64 at the least."""
+        """Fewer nodes and embeddings where the budget asks for it; a file's graph stays whole."""
         if self.peak_bytes(workers) <= budget_bytes:
             return self, []
         low, high = _NODES_MIN, self.nodes
@@ -131,29 +174,33 @@ class KnowledgeGraph(Component):
             fits = sized.peak_bytes(workers) <= budget_bytes
             low, high = (middle, high) if fits else (low, middle)
         fitted = self._with_nodes(low)
-        lines = [f"knowledge_graph: {self.nodes} nodes fitted to {low}"]
+        lines = []
+        if fitted.nodes < self.nodes:
+            lines.append(f"knowledge_graph: {self.nodes} nodes fitted to {fitted.nodes}")
         if fitted.search.vectors < self.search.vectors:
             vectors = f"{self.search.vectors} embeddings fitted to {fitted.search.vectors}"
             lines.append(f"knowledge_graph: {vectors}")
         return fitted, lines
 
     def _with_nodes(self, nodes: int) -> Self:
-        """Fewer nodes, and embeddings in proportion."""
+        """Fewer nodes, but for a file's, and embeddings in proportion."""
         vectors = max(_NODES_MIN, self.search.vectors * nodes // self.nodes)
         sizes = {
-            "nodes": nodes,
+            "nodes": self.nodes if self.file else nodes,
             "search": self.search.with_vectors(min(vectors, self.search.vectors)),
         }
         return self.model_copy(update=sizes)
 
     def _edges(self) -> int:
+        if self.file:
+            return _size_of(self.file)[1]
         if self.graph == "grid":
             return 2 * self.nodes + self.nodes // graphs.NODES_PER_SHORTCUT
         return self.nodes * self.edges_per_node
 
     def rows(self, seed: int) -> graphs.Rows:
         """The graph as NumPy generates it: (offsets, neighbours), each row rising."""
-        return _rows(self.graph, self.nodes, self.edges_per_node, seed)
+        return _rows(self.graph, self.nodes, self.edges_per_node, seed, self.file)
 
     def inputs(self, op: str, seed: int, key: int) -> Arrays:
         """Keys; or sources and targets; or the root; and the seed that the graph came from."""

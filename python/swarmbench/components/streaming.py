@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -108,6 +109,15 @@ class Streaming(Component):
         except ValueError as error:
             raise ValueError(f"blend: {error}") from None
         return self
+
+    def unfit(self, backend: str) -> tuple[str, str] | None:
+        """Placements on a device need one; a directory must be there."""
+        if backend == "cpu" and self.placement not in ("memory", "file"):
+            problem = f"`{self.placement}` needs the cuda backend; choose memory or file"
+            return "placement", problem
+        if "file" in self.placement and not Path(self.directory).is_dir():
+            return "directory", f"there is no directory `{self.directory}`; give one"
+        return None
 
     @classmethod
     def for_profile(cls, profile: Profile, **parameters: Any) -> Self:

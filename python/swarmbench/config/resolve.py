@@ -235,7 +235,8 @@ def _component(
     fields = kind.model_fields
     stated: dict[str, tuple[str, Any]] = {}
     if part.data_mix is not None:
-        stated["mix" if "mix" in fields else "data_mix"] = "data_mix", part.data_mix
+        mix = next((name for name in ("mix", "blend") if name in fields), "data_mix")
+        stated[mix] = "data_mix", part.data_mix
     if part.sizes is not None:
         stated["size_min_bytes"] = "sizes", part.sizes.low
         stated["size_max_bytes"] = "sizes", part.sizes.high
@@ -254,9 +255,13 @@ def _component(
 
     values = {name: value for name, (_, value) in stated.items()}
     try:
-        return kind.for_profile(config.profile, **{**part.params, **values})
+        component = kind.for_profile(config.profile, **{**part.params, **values})
     except ValidationError as error:
         raise problem_of(error, source.where, source.overrides, key_of) from None
+    if (unfit := component.unfit("cpu")) is not None:
+        key, problem = unfit
+        raise source.error((*at, "params", key), problem)
+    return component
 
 
 def _right_parameters(kind: type[Component]) -> str:

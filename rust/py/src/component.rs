@@ -39,6 +39,12 @@ pub fn fault_names() -> Vec<&'static str> {
     Fault::ALL.iter().map(|(name, _)| *name).collect()
 }
 
+/// Nodes and edges of the graph in a file; an error names file, line and what would be right.
+#[pyfunction]
+pub fn graph_file_size(py: Python<'_>, path: &str) -> PyResult<(u32, u64)> {
+    py.detach(|| operations::graph_file_size(path)).map_err(to_python)
+}
+
 #[pymethods]
 impl Component {
     /// Builds `name` from its parameters (a JSON object); `progress(stage, fraction)` is called

@@ -18,6 +18,8 @@ mod _native {
     #[pymodule_export]
     use super::component::Component;
     #[pymodule_export]
+    use super::component::graph_file_size;
+    #[pymodule_export]
     use super::component::{component_names, fault_names};
     #[pymodule_export]
     use super::drain::Drain;

@@ -11,6 +11,8 @@ mod pages;
 mod scratch;
 mod streaming;
 
+pub use knowledge_graph::graph_file_size;
+
 /// One operation as the schedule asked for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Request {

@@ -60,6 +60,27 @@ impl EdgeSource for Listed<'_> {
     }
 }
 
+/// Edges in memory, as they were read.
+pub struct Given {
+    pub nodes: u32,
+    pub edges: Vec<Edge>,
+}
+
+impl EdgeSource for Given {
+    fn nodes(&self) -> u32 {
+        self.nodes
+    }
+
+    fn count(&self) -> u64 {
+        self.edges.len() as u64
+    }
+
+    fn read(&self, first: u64, edges: &mut [Edge]) {
+        let first = first as usize;
+        edges.copy_from_slice(&self.edges[first..first + edges.len()]);
+    }
+}
+
 /// The power-law graph: few hubs, small diameter.
 pub struct Rmat {
     nodes: u32,
@@ -168,6 +189,6 @@ impl EdgeSource for Grid {
 }
 
 /// Edges of the grid graph, the self-loops at its rim included.
-pub fn grid_edges(nodes: u32) -> u64 {
+fn grid_edges(nodes: u32) -> u64 {
     2 * u64::from(nodes) + u64::from(nodes) / NODES_PER_SHORTCUT
 }

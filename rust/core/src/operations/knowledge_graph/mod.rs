@@ -7,7 +7,8 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::{Arrays, Build, BuildError, Component, Operation};
-use generate::{EdgeSource, Grid, NODES_MAX, Rmat};
+use edge_file::NODES_MIN;
+use generate::{EdgeSource, Given, Grid, NODES_MAX, Rmat};
 use graph::Graph;
 use keys::{Draws, Keys, POOL_KEYS};
 use lookup::Table;
@@ -20,6 +21,7 @@ mod batch;
 mod bfs;
 mod bucket;
 mod check;
+mod edge_file;
 mod evaluate;
 mod generate;
 mod graph;
@@ -66,6 +68,8 @@ struct Parameters {
     /// Edges per node of the R-MAT graph; the grid has two.
     edges_per_node: u32,
     graph: Shape,
+    /// Where given, the graph is this file's, and `graph` and `edges_per_node` do not matter.
+    file: String,
     /// Keys per lookup operation.
     lookup_batch: usize,
     search: search::Parameters,
@@ -74,8 +78,9 @@ struct Parameters {
 impl Parameters {
     fn checked(self) -> Result<Self, BuildError> {
         let wrong = |key, problem: String| Err(BuildError::Value { key, problem });
-        if !(64..=NODES_MAX).contains(&self.nodes) {
-            return wrong("nodes", format!("{} is not within 64..={NODES_MAX}", self.nodes));
+        if !(NODES_MIN..=NODES_MAX).contains(&self.nodes) {
+            let problem = format!("{} is not within {NODES_MIN}..={NODES_MAX}", self.nodes);
+            return wrong("nodes", problem);
         }
         if !(1..=64).contains(&self.edges_per_node) {
             return wrong("edges_per_node", format!("{} is not in 1..=64", self.edges_per_node));
@@ -86,26 +91,44 @@ impl Parameters {
         Ok(self)
     }
 
-    /// Edges generated, self-loops included: the bound that memory is planned by.
-    fn edges(&self) -> u64 {
-        match self.graph {
-            Shape::Rmat => u64::from(self.nodes) * u64::from(self.edges_per_node),
-            Shape::Grid => generate::grid_edges(self.nodes),
+    fn source(&self, build: &Build<'_>) -> Result<Box<dyn EdgeSource>, BuildError> {
+        if !self.file.is_empty() {
+            return Ok(Box::new(self.listed(build)?));
         }
+        Ok(match self.graph {
+            Shape::Rmat => Box::new(Rmat::new(self.nodes, self.edges_per_node, build.seed)),
+            Shape::Grid => Box::new(Grid::new(self.nodes, build.seed)),
+        })
     }
 
-    fn source(&self, seed: u64) -> Box<dyn EdgeSource> {
-        match self.graph {
-            Shape::Rmat => Box::new(Rmat::new(self.nodes, self.edges_per_node, seed)),
-            Shape::Grid => Box::new(Grid::new(self.nodes, seed)),
+    /// The edges in the file, which must still be of as many nodes as was planned for.
+    fn listed(&self, build: &Build<'_>) -> Result<Given, BuildError> {
+        let mut edges = Vec::new();
+        let progress = |share| (build.progress)("reading the graph", share);
+        let size = edge_file::read(&self.file, &progress, &mut |edge| edges.push(edge))?;
+        if size.nodes != self.nodes {
+            let (found, planned) = (size.nodes, self.nodes);
+            let problem = format!("{}: has {found} nodes now, not {planned}", self.file);
+            return Err(BuildError::Value { key: "file", problem });
         }
+        Ok(Given { nodes: size.nodes, edges })
     }
+}
+
+/// Nodes and edges (self-loops and repeats included) of the graph in a file.
+///
+/// # Errors
+/// It cannot be read or is no graph: file, line and what would be right.
+pub fn graph_file_size(path: &str) -> Result<(u32, u64), BuildError> {
+    edge_file::size(path).map(|size| (size.nodes, size.edges))
 }
 
 /// What all workers share.
 struct Shared {
     parameters: Parameters,
     graph: Graph,
+    /// Edges before self-loops were dropped: what memory is planned by.
+    edges_listed: u64,
     table: Table,
     keys: Keys,
     pool: Vec<u64>,
@@ -126,7 +149,10 @@ pub fn build(parameters: &str, build: &Build<'_>) -> Result<Arc<dyn Component>, 
 
 fn prepare(parameters: Parameters, build: &Build<'_>) -> Result<Shared, BuildError> {
     let began = Instant::now();
-    let graph = assemble::assemble(&*parameters.source(build.seed), build)?;
+    let source = parameters.source(build)?;
+    let edges_listed = source.count();
+    let graph = assemble::assemble(&*source, build)?;
+    drop(source);
     let graph_build_s = began.elapsed().as_secs_f64();
     if !(build.progress)("filling the node table", 0.0) {
         return Err(BuildError::Cancelled);
@@ -136,7 +162,17 @@ fn prepare(parameters: Parameters, build: &Build<'_>) -> Result<Shared, BuildErr
     let pool = keys::pool(keys, parameters.nodes, build.seed);
     let requests = Draws::stream(build.seed);
     let search = Search::build(parameters.search, build)?;
-    Ok(Shared { parameters, graph, table, keys, pool, requests, graph_build_s, search })
+    Ok(Shared {
+        parameters,
+        graph,
+        edges_listed,
+        table,
+        keys,
+        pool,
+        requests,
+        graph_build_s,
+        search,
+    })
 }
 
 impl Component for KnowledgeGraph {
@@ -151,7 +187,7 @@ impl Component for KnowledgeGraph {
     fn resident_bytes(&self, workers: usize) -> u64 {
         let parameters = &self.shared.parameters;
         let nodes = u64::from(parameters.nodes);
-        let graph = 4 * (nodes + 1) + 8 * parameters.edges() + 12 * nodes;
+        let graph = 4 * (nodes + 1) + 8 * self.shared.edges_listed + 12 * nodes;
         let shared = graph + Table::bytes(nodes) + 8 * POOL_KEYS as u64;
         let answers = 12 * parameters.lookup_batch as u64;
         let search = Search::resident_bytes(&parameters.search, workers);
@@ -161,6 +197,7 @@ impl Component for KnowledgeGraph {
     fn describe(&self) -> serde_json::Value {
         let Shared { parameters, graph, graph_build_s, search, .. } = &*self.shared;
         json!({
+            "file": parameters.file,
             "nodes": parameters.nodes,
             "nodes_connected": graph.connected(),
             "edges": graph.edges(),

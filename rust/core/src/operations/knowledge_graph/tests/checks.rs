@@ -10,8 +10,9 @@ use super::super::{BFS, NODE_LOOKUP, OPS, PATH_BATCH, PATH_FINDING, Parameters, 
 
 fn worker(graph: Shape) -> Worker {
     let search = small();
+    let file = String::new();
     let parameters =
-        Parameters { nodes: 4000, edges_per_node: 8, graph, lookup_batch: 256, search };
+        Parameters { nodes: 4000, edges_per_node: 8, graph, file, lookup_batch: 256, search };
     let build = Build { seed: 5, threads: 2, progress: &|_, _| true };
     Worker::new(Arc::new(prepare(parameters, &build).unwrap()))
 }
