@@ -179,7 +179,7 @@ def test_the_numpy_codec_undoes_itself() -> None:
     ("change", "line"),
     [
         ("params.placement=device", "`device` needs the cuda backend; choose memory or file"),
-        ("params.placement=elsewhere", "there is no `elsewhere`; choose one of memory, file"),
+        ("params.placement=elsewhere", "there is no `elsewhere`; choose one of device, file"),
         ("data_mix=txt", "there is no mix `txt`; choose one of mixed, text_binary_random"),
     ],
 )
