@@ -2,12 +2,21 @@
 
 from swarmbench.components.base import Component
 from swarmbench.components.consensus import Consensus
+from swarmbench.components.evolution import Evolution
 from swarmbench.components.knowledge_graph import KnowledgeGraph
 from swarmbench.components.null import Null
 from swarmbench.components.streaming import Streaming
 
 COMPONENTS: dict[str, type[Component]] = {
-    kind.name: kind for kind in (Consensus, KnowledgeGraph, Null, Streaming)
+    kind.name: kind for kind in (Consensus, Evolution, KnowledgeGraph, Null, Streaming)
 }
 
-__all__ = ["COMPONENTS", "Component", "Consensus", "KnowledgeGraph", "Null", "Streaming"]
+__all__ = [
+    "COMPONENTS",
+    "Component",
+    "Consensus",
+    "Evolution",
+    "KnowledgeGraph",
+    "Null",
+    "Streaming",
+]

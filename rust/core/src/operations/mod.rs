@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 mod checksum;
 mod consensus;
+mod evolution;
 mod knowledge_graph;
 mod null;
 mod pages;
@@ -184,6 +185,7 @@ type Builder = fn(&str, &Build<'_>) -> Result<Arc<dyn Component>, BuildError>;
 /// The only list of native components: name and builder (parameters as a JSON object).
 const COMPONENTS: &[(&str, Builder)] = &[
     ("consensus", consensus::build),
+    ("evolution", evolution::build),
     ("knowledge_graph", knowledge_graph::build),
     ("null", null::build),
     ("streaming", streaming::build),
