@@ -7,7 +7,7 @@ use super::lanes::{BLOCKS, LANES, Lanes, Line, Wide};
 use super::numbers::{MLP, network_error, normals, philox, term, total, uniform, words};
 use super::parameters::{BOUND, GROUP_LINES, MASKED, Plan};
 use super::population::{Digest, RowWeight, ranked};
-use crate::operations::memory::prefetch;
+use crate::operations::pages::prefetch;
 
 /// Children whose parents and masks are drawn together.
 pub const TILE: usize = BLOCKS;

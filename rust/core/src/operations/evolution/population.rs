@@ -2,7 +2,7 @@
 
 use super::lanes::{LANES, Line};
 use super::parameters::Plan;
-use crate::operations::memory::filled;
+use crate::operations::pages::filled;
 
 /// A fitness as a word of the same order, above the individual's number: the least rank is the
 /// best, and of equal fitness the first.
