@@ -6,9 +6,10 @@ from swarmbench.components.evolution import Evolution
 from swarmbench.components.knowledge_graph import KnowledgeGraph
 from swarmbench.components.null import Null
 from swarmbench.components.streaming import Streaming
+from swarmbench.components.synthesis import Synthesis
 
 COMPONENTS: dict[str, type[Component]] = {
-    kind.name: kind for kind in (Consensus, Evolution, KnowledgeGraph, Null, Streaming)
+    kind.name: kind for kind in (Consensus, Evolution, KnowledgeGraph, Null, Streaming, Synthesis)
 }
 
 __all__ = [
@@ -19,4 +20,5 @@ __all__ = [
     "KnowledgeGraph",
     "Null",
     "Streaming",
+    "Synthesis",
 ]

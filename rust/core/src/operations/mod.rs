@@ -11,6 +11,7 @@ mod null;
 mod pages;
 mod scratch;
 mod streaming;
+mod synthesis;
 
 pub use knowledge_graph::graph_file_size;
 
@@ -189,6 +190,7 @@ const COMPONENTS: &[(&str, Builder)] = &[
     ("knowledge_graph", knowledge_graph::build),
     ("null", null::build),
     ("streaming", streaming::build),
+    ("synthesis", synthesis::build),
 ];
 
 /// Builds the component `name` from `parameters` (a JSON object; unknown keys are errors).

@@ -1,0 +1,321 @@
+//! The index of a set of patterns: which of them to compare at a node, found in constant time.
+//!
+//! Patterns are kept by (type, class of child counts) of their root. Where such a cell holds many,
+//! they are split by the rarest combination of further tokens that most of them demand (the root's
+//! value, types and values of the first two children), each combination with a hash table of its
+//! own: tuple space search (Srinivasan et al., SIGCOMM 1999) below a direct-mapped first level.
+
+use std::collections::HashMap;
+
+use super::filter::{CLASSES, Filter, class_of};
+use super::forest::{NONE, Node, marks};
+use super::patterns::{COUNT, Patterns, Place, Step, TYPE, VALUE};
+
+/// Tokens that a combination can hold, as bits.
+const ROOT_VALUE: u8 = 1;
+const FIRST_TYPE: u8 = 2;
+const SECOND_TYPE: u8 = 4;
+const FIRST_VALUE: u8 = 8;
+const SECOND_VALUE: u8 = 16;
+const FIRST: u8 = FIRST_TYPE | FIRST_VALUE;
+const SECOND: u8 = SECOND_TYPE | SECOND_VALUE;
+const ODD: [u64; 5] = [
+    0x9E37_79B9_7F4A_7C15,
+    0xC2B2_AE3D_27D4_EB4F,
+    0x1656_67B1_9E37_79F9,
+    0xD6E8_FEB8_6659_FD93,
+    0xA076_1D64_78BD_642F,
+];
+
+/// Tables of one cell; what none of them covers is compared one by one.
+const PROBES_MAX: usize = 4;
+/// Patterns that are cheaper to compare than to look up.
+const LINEAR_MAX: usize = 2;
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Span {
+    start: u32,
+    end: u32,
+}
+
+impl Span {
+    fn of<'a, T>(&self, values: &'a [T]) -> &'a [T] {
+        &values[self.start as usize..self.end as usize]
+    }
+}
+
+/// The patterns of one type and one class of child counts.
+#[derive(Clone, Copy, Debug, Default)]
+struct Cell {
+    /// Match whatever else the node is.
+    certain: Span,
+    /// Have to be compared.
+    linear: Span,
+    probes: Span,
+}
+
+/// One combination of tokens and its hash table.
+#[derive(Clone, Copy, Debug)]
+struct Probe {
+    fields: u8,
+    shift: u8,
+    /// Where the table starts in `slots`.
+    slots: u32,
+}
+
+/// The index; see the module.
+#[derive(Clone, Debug)]
+pub struct Index {
+    /// Of roots with a type: type and child count.
+    pub typed: Filter,
+    /// Of roots without one: the marks of their values. None where there are no such roots.
+    pub untyped: Option<Filter>,
+    /// 256 types and "any", times the classes.
+    cells: Vec<Cell>,
+    probes: Vec<Probe>,
+    slots: Vec<Span>,
+    /// Pattern numbers: lists of cells and slots.
+    listed: Vec<u32>,
+}
+
+impl Index {
+    pub fn new(patterns: &Patterns) -> Self {
+        let mut index = Self {
+            typed: Filter { classes: [0; 256] },
+            untyped: None,
+            cells: vec![Cell::default(); 257 * CLASSES],
+            probes: Vec::new(),
+            slots: Vec::new(),
+            listed: Vec::new(),
+        };
+        let mut members = vec![Vec::new(); 257 * CLASSES];
+        for number in 0..patterns.len() as u32 {
+            let root = &patterns.of(number)[0];
+            let is_typed = root.flags & TYPE != 0;
+            let row = if is_typed { usize::from(root.kind()) } else { 256 };
+            let classes = if root.flags & COUNT != 0 {
+                let class = class_of(root.count());
+                class..class + 1
+            } else {
+                0..CLASSES
+            };
+            for class in classes {
+                members[row * CLASSES + class].push(number);
+                if is_typed {
+                    index.typed.classes[row] |= 1 << class;
+                }
+            }
+            if !is_typed {
+                index.admit_untyped(root);
+            }
+        }
+        for (cell, members) in members.into_iter().enumerate() {
+            index.cells[cell] = index.cell(patterns, members, cell % CLASSES);
+        }
+        index
+    }
+
+    fn admit_untyped(&mut self, root: &Place) {
+        let filter = self.untyped.get_or_insert(Filter { classes: [0; 256] });
+        if root.flags & VALUE == 0 {
+            filter.classes = [u8::MAX; 256];
+        } else {
+            let [mark, submark] = marks(root.value);
+            filter.classes[usize::from(mark)] |= 1 << submark;
+        }
+    }
+
+    fn list(&mut self, numbers: &[u32]) -> Span {
+        let start = self.listed.len() as u32;
+        self.listed.extend_from_slice(numbers);
+        Span { start, end: self.listed.len() as u32 }
+    }
+
+    fn cell(&mut self, patterns: &Patterns, members: Vec<u32>, class: usize) -> Cell {
+        let (certain, mut rest): (Vec<u32>, Vec<u32>) =
+            members.into_iter().partition(|&number| is_certain(patterns.of(number), class));
+        let start = self.probes.len() as u32;
+        while rest.len() > LINEAR_MAX && self.probes.len() - (start as usize) < PROBES_MAX {
+            let Some(fields) = best_fields(patterns, &rest) else { break };
+            let (covered, left): (Vec<u32>, Vec<u32>) =
+                rest.iter().partition(|&&number| demanded(patterns.of(number)) & fields == fields);
+            self.add_probe(patterns, fields, &covered);
+            rest = left;
+        }
+        Cell {
+            certain: self.list(&certain),
+            linear: self.list(&rest),
+            probes: Span { start, end: self.probes.len() as u32 },
+        }
+    }
+
+    fn add_probe(&mut self, patterns: &Patterns, fields: u8, covered: &[u32]) {
+        let bits = (2 * covered.len()).next_power_of_two().trailing_zeros().max(1);
+        let shift = (64 - bits) as u8;
+        let slot_of = |number: &u32| key_of_pattern(patterns.of(*number), fields) >> shift;
+        let mut ordered: Vec<u32> = covered.to_vec();
+        ordered.sort_by_key(|number| (slot_of(number), *number));
+        let slots = self.slots.len();
+        self.slots.resize(slots + (1 << bits), Span::default());
+        for group in ordered.chunk_by(|left, right| slot_of(left) == slot_of(right)) {
+            let span = self.list(group);
+            self.slots[slots + slot_of(&group[0]) as usize] = span;
+        }
+        self.probes.push(Probe { fields, shift, slots: slots as u32 });
+    }
+
+    /// Calls `found` with every pattern that matches at a node, in no order.
+    #[inline(always)]
+    pub fn at(
+        &self,
+        patterns: &Patterns,
+        nodes: &[Node],
+        number: u32,
+        rows: Rows,
+        mut found: impl FnMut(u32),
+    ) {
+        let node = &nodes[number as usize];
+        let class = class_of(node.count());
+        if rows.typed {
+            let cell = &self.cells[usize::from(node.kind()) * CLASSES + class];
+            self.look(cell, patterns, nodes, number, &mut found);
+        }
+        if rows.untyped {
+            self.look(&self.cells[256 * CLASSES + class], patterns, nodes, number, &mut found);
+        }
+    }
+
+    #[inline(always)]
+    fn look(
+        &self,
+        cell: &Cell,
+        patterns: &Patterns,
+        nodes: &[Node],
+        number: u32,
+        found: &mut impl FnMut(u32),
+    ) {
+        for &pattern in cell.certain.of(&self.listed) {
+            found(pattern);
+        }
+        for &pattern in cell.linear.of(&self.listed) {
+            if patterns.matches(pattern, nodes, number) {
+                found(pattern);
+            }
+        }
+        for probe in cell.probes.of(&self.probes) {
+            let key = key_of_node(nodes, number, probe.fields);
+            let slot = &self.slots[probe.slots as usize + (key >> probe.shift) as usize];
+            for &pattern in slot.of(&self.listed) {
+                if patterns.matches(pattern, nodes, number) {
+                    found(pattern);
+                }
+            }
+        }
+    }
+
+    /// Sizes, for the manifest: cells in use, tables, lists.
+    pub fn sizes(&self) -> [usize; 3] {
+        let used = self.cells.iter().filter(|cell| {
+            [cell.certain, cell.linear, cell.probes].iter().any(|span| span.start < span.end)
+        });
+        [used.count(), self.probes.len(), self.listed.len()]
+    }
+
+    pub fn held_bytes(&self) -> usize {
+        size_of_val(self.cells.as_slice())
+            + size_of_val(self.probes.as_slice())
+            + size_of_val(self.slots.as_slice())
+            + size_of_val(self.listed.as_slice())
+    }
+}
+
+/// Which rows of cells a node has to be held against.
+#[derive(Clone, Copy, Debug)]
+pub struct Rows {
+    pub typed: bool,
+    pub untyped: bool,
+}
+
+/// Whether the cell alone decides: a root without a value whose children are not listed.
+fn is_certain(places: &[Place], class: usize) -> bool {
+    let root = &places[0];
+    places.len() == 1 && root.flags & VALUE == 0 && (root.flags & COUNT == 0 || class < CLASSES - 1)
+}
+
+/// The first two places below the root.
+fn children(places: &[Place]) -> [Option<&Place>; 2] {
+    let mut below = places.iter().filter(|place| place.level == 1 && place.step != Step::Root);
+    [below.next(), below.next()]
+}
+
+/// The tokens that a pattern demands, of those that a combination can hold.
+fn demanded(places: &[Place]) -> u8 {
+    let of = |place: Option<&Place>, kind: u8, value: u8| {
+        place.map_or(0, |place| {
+            u8::from(place.flags & TYPE != 0) * kind + u8::from(place.flags & VALUE != 0) * value
+        })
+    };
+    let [first, second] = children(places);
+    of(Some(&places[0]), 0, ROOT_VALUE)
+        | of(first, FIRST_TYPE, FIRST_VALUE)
+        | of(second, SECOND_TYPE, SECOND_VALUE)
+}
+
+/// The combination that splits the patterns best: most different keys among those it covers.
+fn best_fields(patterns: &Patterns, members: &[u32]) -> Option<u8> {
+    let mut kinds: HashMap<u8, usize> = HashMap::new();
+    for &number in members {
+        *kinds.entry(demanded(patterns.of(number))).or_default() += 1;
+    }
+    let mut candidates: Vec<u8> = kinds.keys().copied().collect();
+    let pairs: Vec<u8> =
+        candidates.iter().flat_map(|a| candidates.iter().map(move |b| a & b)).collect();
+    candidates.extend(pairs);
+    candidates.sort_unstable();
+    candidates.dedup();
+    let worth = |fields: u8| {
+        let keys = members
+            .iter()
+            .filter(|&&number| demanded(patterns.of(number)) & fields == fields)
+            .map(|&number| key_of_pattern(patterns.of(number), fields));
+        let mut keys: Vec<u64> = keys.collect();
+        keys.sort_unstable();
+        keys.dedup();
+        keys.len()
+    };
+    let best = candidates.into_iter().filter(|&fields| fields != 0);
+    best.map(|fields| (worth(fields), fields)).max().map(|(_, fields)| fields)
+}
+
+fn key_of_pattern(places: &[Place], fields: u8) -> u64 {
+    let [first, second] = children(places);
+    let value = |place: Option<&Place>| place.map_or(0, |place| place.value);
+    let kind = |place: Option<&Place>| place.map_or(0, |place| u32::from(place.kind()));
+    key(fields, [places[0].value, kind(first), kind(second), value(first), value(second)])
+}
+
+#[inline(always)]
+fn key_of_node(nodes: &[Node], number: u32, fields: u8) -> u64 {
+    let node = &nodes[number as usize];
+    let mut tokens = [node.value, 0, 0, 0, 0];
+    if fields & (FIRST | SECOND) != 0 && node.first != NONE {
+        let first = &nodes[node.first as usize];
+        (tokens[1], tokens[3]) = (u32::from(first.kind()), first.value);
+        if fields & SECOND != 0 && first.next != NONE {
+            let second = &nodes[first.next as usize];
+            (tokens[2], tokens[4]) = (u32::from(second.kind()), second.value);
+        }
+    }
+    key(fields, tokens)
+}
+
+/// A hash of the tokens of a combination; its upper bits count.
+#[inline(always)]
+fn key(fields: u8, tokens: [u32; 5]) -> u64 {
+    let mut sum = 0u64;
+    for (place, (&token, odd)) in tokens.iter().zip(ODD).enumerate() {
+        let mask = 0u32.wrapping_sub(u32::from(fields >> place & 1));
+        sum = sum.wrapping_add(u64::from(token & mask).wrapping_add(1).wrapping_mul(odd));
+    }
+    (sum ^ sum >> 32).wrapping_mul(ODD[0])
+}

@@ -1,0 +1,129 @@
+//! All patterns against all nodes: compacted (node, pattern) pairs, by node and then by pattern.
+
+use super::filter::{BLOCK, Filter, Look};
+use super::forest::Forest;
+use super::index::{Index, Rows};
+use super::patterns::{Patterns, pair};
+use crate::operations::Pause;
+
+/// Nodes between two pauses: 10 to 200 µs.
+const PAUSE_NODES: usize = 1024;
+
+/// A set of patterns, ready to be matched.
+#[derive(Clone, Debug)]
+pub struct Matcher {
+    pub patterns: Patterns,
+    pub index: Index,
+    pub look: Look,
+}
+
+impl Matcher {
+    pub fn new(patterns: Patterns) -> Self {
+        Self { index: Index::new(&patterns), look: super::filter::best().0, patterns }
+    }
+
+    /// Appends the pairs of a forest to `pairs`.
+    pub fn run(&self, forest: &Forest, pairs: &mut Vec<u64>, pause: &mut dyn Pause) {
+        let length = forest.nodes.len();
+        for start in (0..length).step_by(PAUSE_NODES) {
+            let end = (start + PAUSE_NODES).min(length);
+            for first in (start..end).step_by(BLOCK) {
+                let typed = self.look(&self.index.typed, &forest.kinds, &forest.counts, first);
+                let untyped =
+                    self.index.untyped.as_ref().map_or(0, |filter| {
+                        self.look(filter, &forest.marks, &forest.submarks, first)
+                    });
+                self.block(forest, first, typed, untyped, pairs);
+            }
+            pause.point();
+        }
+    }
+
+    /// One look; the last block is filled up with nodes whose answer is thrown away.
+    #[inline]
+    fn look(&self, filter: &Filter, rows: &[u8], bits: &[u8], first: usize) -> u64 {
+        let left = rows.len() - first;
+        if left >= BLOCK {
+            let block = first..first + BLOCK;
+            return (self.look)(filter, &rows[block.clone()], &bits[block]);
+        }
+        let (mut last_rows, mut last_bits) = ([0; BLOCK], [0; BLOCK]);
+        last_rows[..left].copy_from_slice(&rows[first..]);
+        last_bits[..left].copy_from_slice(&bits[first..]);
+        (self.look)(filter, &last_rows, &last_bits) & ((1 << left) - 1)
+    }
+
+    #[inline]
+    fn block(&self, forest: &Forest, first: usize, typed: u64, untyped: u64, pairs: &mut Vec<u64>) {
+        let mut left = typed | untyped;
+        while left != 0 {
+            let place = left.trailing_zeros();
+            left &= left - 1;
+            let number = first as u32 + place;
+            let rows = Rows { typed: typed >> place & 1 != 0, untyped: untyped >> place & 1 != 0 };
+            let before = pairs.len();
+            self.index.at(&self.patterns, &forest.nodes, number, rows, |pattern| {
+                pairs.push(pair(number, pattern));
+            });
+            sort_few(&mut pairs[before..]);
+        }
+    }
+
+    /// The same by the definition, comparing only what (type, count) leaves open; for checks.
+    pub fn run_plainly(&self, forest: &Forest, mut found: impl FnMut(u64)) {
+        let mut by_type: Vec<Vec<u32>> = vec![Vec::new(); 256];
+        for pattern in 0..self.patterns.len() as u32 {
+            let root = &self.patterns.of(pattern)[0];
+            let typed = usize::from(root.kind());
+            let is_typed = root.flags & super::patterns::TYPE != 0;
+            for (kind, members) in by_type.iter_mut().enumerate() {
+                if !is_typed || kind == typed {
+                    members.push(pattern);
+                }
+            }
+        }
+        for number in 0..forest.nodes.len() as u32 {
+            for &pattern in &by_type[usize::from(forest.kinds[number as usize])] {
+                if self.patterns.matches_plainly(pattern, forest, number) {
+                    found(pair(number, pattern));
+                }
+            }
+        }
+    }
+}
+
+/// Insertion sort: a node has few matches, and they come nearly sorted.
+#[inline(always)]
+fn sort_few(pairs: &mut [u64]) {
+    for end in 1..pairs.len() {
+        let (value, mut place) = (pairs[end], end);
+        while place > 0 && pairs[place - 1] > value {
+            pairs[place] = pairs[place - 1];
+            place -= 1;
+        }
+        pairs[place] = value;
+    }
+}
+
+/// A number that any lost, doubled, moved or altered pair changes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PairDigest {
+    pub pairs: u64,
+    pub folded: u64,
+}
+
+impl PairDigest {
+    #[inline]
+    pub fn add(&mut self, pair: u64) {
+        // A bijection of the pair for a given state and of the state for a given pair.
+        let mixed = (self.folded ^ pair).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        self.folded = mixed ^ mixed >> 29;
+        self.pairs += 1;
+    }
+
+    pub fn of(pairs: &[u64]) -> Self {
+        let mut digest = Self::default();
+        pairs.iter().for_each(|&pair| digest.add(pair));
+        digest
+    }
+}
