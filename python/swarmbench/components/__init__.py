@@ -1,5 +1,6 @@
 """The eight components under test and `null`; `COMPONENTS` is the only list of them."""
 
+from swarmbench.components.agents import Agents
 from swarmbench.components.base import Component
 from swarmbench.components.consensus import Consensus
 from swarmbench.components.evolution import Evolution
@@ -9,11 +10,13 @@ from swarmbench.components.streaming import Streaming
 from swarmbench.components.synthesis import Synthesis
 
 COMPONENTS: dict[str, type[Component]] = {
-    kind.name: kind for kind in (Consensus, Evolution, KnowledgeGraph, Null, Streaming, Synthesis)
+    kind.name: kind
+    for kind in (Agents, Consensus, Evolution, KnowledgeGraph, Null, Streaming, Synthesis)
 }
 
 __all__ = [
     "COMPONENTS",
+    "Agents",
     "Component",
     "Consensus",
     "Evolution",

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+mod agents;
 mod checksum;
 mod consensus;
 mod evolution;
@@ -185,6 +186,7 @@ type Builder = fn(&str, &Build<'_>) -> Result<Arc<dyn Component>, BuildError>;
 
 /// The only list of native components: name and builder (parameters as a JSON object).
 const COMPONENTS: &[(&str, Builder)] = &[
+    ("agents", agents::build),
     ("consensus", consensus::build),
     ("evolution", evolution::build),
     ("knowledge_graph", knowledge_graph::build),
