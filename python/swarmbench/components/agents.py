@@ -1,4 +1,4 @@
-"""The `agents` component: a population that churns, steps and talks, and agents that are processes."""
+"""The `agents` component: a population that churns, steps and talks, and process agents."""
 
 from __future__ import annotations
 

@@ -66,7 +66,7 @@ def columns(slots: int) -> int:
 
 
 def next_words(rng: Words) -> tuple[Words, Words]:
-    """xoshiro128++ (Blackman and Vigna, ACM TOMS 2021): words (n) and new states, of states (n, 4)."""
+    """xoshiro128++ (Blackman and Vigna, ACM TOMS 2021): words (n) and new states (n, 4)."""
     s0, s1, s2, s3 = (rng[:, i].copy() for i in range(4))
     total = s0 + s3
     words = (total << np.uint32(7) | total >> np.uint32(25)) + s0

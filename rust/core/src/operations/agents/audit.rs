@@ -71,12 +71,17 @@ pub fn stepped(before: &[Tile], after: &[Tile], wrap: u32, samples: usize) -> bo
         (0..LANES).all(|lane| LEGAL[before.state[lane] as usize] >> after.state[lane] & 1 == 1)
     });
     legal
-        && (0..slots).step_by(slots.div_ceil(samples)).all(|slot| {
-            let (tile, lane) = place(slot as u32);
+        && sampled(slots, samples).all(|slot| {
+            let (tile, lane) = place(slot);
             let agent = before[tile].agent(lane);
             let sums = seen(before, agent, wrap);
             after[tile].agent(lane) == agent.stepped(sums, wrap)
         })
+}
+
+/// Up to `samples` of so many slots, evenly spread.
+pub fn sampled(slots: usize, samples: usize) -> impl Iterator<Item = u32> {
+    (0..slots as u32).step_by(slots.div_ceil(samples))
 }
 
 /// What an agent sees, by looking at everybody.

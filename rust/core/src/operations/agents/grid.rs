@@ -1,4 +1,4 @@
-//! The cell list: agents sorted by cell, so that whom one can see lies in three rows of three cells.
+//! The cell list: agents sorted by cell, so that whom one can see lies in three rows of cells.
 //!
 //! A swarm lives on a torus of columns × columns cells. Of an agent in the list, the low 16 bits of
 //! its coordinates suffice: those are 16 cells, and whoever it may see is at most two away.
@@ -92,11 +92,11 @@ impl Grid {
         let vacant = 1u32 << (2 * self.column_bits);
         self.starts.fill(0);
         for tile in &mut *tiles {
-            let (mut cells, bits) = ([0; LANES], self.column_bits);
-            for lane in 0..LANES {
+            let bits = self.column_bits;
+            let cells: [u32; LANES] = std::array::from_fn(|lane| {
                 let cell = tile.y[lane] >> CELL_BITS << bits | tile.x[lane] >> CELL_BITS;
-                cells[lane] = if tile.state[lane] == STOPPED { vacant } else { cell };
-            }
+                if tile.state[lane] == STOPPED { vacant } else { cell }
+            });
             tile.cell = cells;
             for cell in cells {
                 self.starts[cell as usize + 2] += 1;

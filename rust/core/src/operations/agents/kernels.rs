@@ -60,12 +60,12 @@ macro_rules! compiled {
 }
 
 #[cfg(target_arch = "x86_64")]
-compiled!(AVX2, avx2, crate::operations::agents::sight::Avx2, "avx2", "avx2,popcnt");
+compiled!(AVX2, avx2, crate::operations::agents::sight_avx2::Avx2, "avx2", "avx2,popcnt");
 #[cfg(all(target_arch = "x86_64", avx512_intrinsics))]
 compiled!(
     AVX512,
     avx512,
-    crate::operations::agents::sight::Avx512,
+    crate::operations::agents::sight_avx512::Avx512,
     "avx512",
     "avx512f,avx512bw,avx512vl,avx512dq,avx2,popcnt"
 );
@@ -141,11 +141,11 @@ fn tick(tiles: &mut [Tile], listed: &[u32], parity: usize) -> Traffic {
         }
         (tile.rng, tile.energy, tile.heard) = (rng, energy, heard);
         tile.inbox[parity] = [0; LANES];
-        for lane in 0..LANES {
+        for (lane, word) in words.into_iter().enumerate() {
             if before.state[lane] != STOPPED {
-                let rank = (u64::from(words[lane]) * listed.len() as u64) >> 32;
+                let rank = (u64::from(word) * listed.len() as u64) >> 32;
                 let (target, seat) = place(listed[rank as usize]);
-                let payload = u64::from(words[lane] & 0xFFFF);
+                let payload = u64::from(word & 0xFFFF);
                 tiles[target].inbox[parity ^ 1][seat] += MESSAGE + payload;
                 traffic.sent_sum += payload;
             }

@@ -1,4 +1,4 @@
-//! Agents: a churning population in slabs, stepped and sent messages; and agents that are processes.
+//! Agents: a churning population in slabs, stepped and sent messages; and process agents.
 //!
 //! The population is spread over swarms, each a slab, a lock and a torus of its own. Arrivals are
 //! the schedule's; a controller holds each swarm's size in its share of the wanted band.
@@ -26,7 +26,9 @@ mod process;
 #[path = "no_process.rs"]
 mod process;
 #[cfg(target_arch = "x86_64")]
-mod sight;
+mod sight_avx2;
+#[cfg(all(target_arch = "x86_64", avx512_intrinsics))]
+mod sight_avx512;
 mod solitary;
 mod swarm;
 #[cfg(test)]

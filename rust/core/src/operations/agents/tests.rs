@@ -95,7 +95,8 @@ proptest! {
                 counted += u64::from(batch);
             }
             prop_assert!(audit::adds_up(&swarm), "after {:?}", act.0);
-            prop_assert!((u64::from(BAND.least)..=u64::from(BAND.most)).contains(&swarm.ledger.live));
+            let live = swarm.ledger.live as u32;
+            prop_assert!((BAND.least..=BAND.most).contains(&live));
         }
         prop_assert_eq!(swarm.ledger.spawned - spawned, counted + swarm.ledger.replaced);
     }
@@ -176,7 +177,7 @@ fn the_audit_sees_whatever_is_wrong_with_a_swarm() {
         ("a missed step", |swarm, tile, lane| swarm.tiles[tile].ticks[lane] -= 1),
         ("a second step", |swarm, tile, lane| swarm.tiles[tile].ticks[lane] += 1),
         ("a broken chain", |swarm, tile, lane| swarm.tiles[tile].newer[lane] ^= 1),
-        ("a lost slot", |swarm, _, _| drop(swarm.free.pop())),
+        ("a lost slot", |swarm, _, _| swarm.free.truncate(5)),
         ("a doubled slot", |swarm, _, _| swarm.free.push(0)),
         ("a lost agent", |swarm, _, _| swarm.ledger.spawned += 1),
         ("a lost message", |swarm, _, _| swarm.ledger.traffic.sent += 1),

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant;
 
+use super::agent::STOPPED;
 use super::counters::Total;
 use super::parameters::Parameters;
 use super::population::Population;
@@ -285,9 +286,14 @@ impl Worker {
             Answer::Ticked { parity: Some(parity), .. } => Some(parity ^ 1),
             _ => return false,
         };
-        let live = |tile: &Tile, lane: usize| tile.ticks[lane] != 0 || tile.generation[lane] != 0;
-        let lane = (0..LANES).find(|&lane| live(&self.after[0], lane)).unwrap_or(0);
-        let (before, after) = (&self.before[0], &mut self.after[0]);
+        // The checks of a step and of a tick both look at these.
+        let mut sampled = audit::sampled(self.before.len() * LANES, SAMPLES).map(place);
+        let Some((tile, lane)) =
+            sampled.find(|&(tile, lane)| self.before[tile].state[lane] != STOPPED)
+        else {
+            return false;
+        };
+        let (before, after) = (&self.before[tile], &mut self.after[tile]);
         match (fault, inbox) {
             (Fault::FlippedBit, None) => after.x[lane] ^= 1,
             (Fault::FlippedBit, Some(inbox)) => after.inbox[inbox][lane] ^= 1,
