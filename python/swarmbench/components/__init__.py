@@ -5,13 +5,14 @@ from swarmbench.components.base import Component
 from swarmbench.components.consensus import Consensus
 from swarmbench.components.evolution import Evolution
 from swarmbench.components.knowledge_graph import KnowledgeGraph
+from swarmbench.components.memory import Memory
 from swarmbench.components.null import Null
 from swarmbench.components.streaming import Streaming
 from swarmbench.components.synthesis import Synthesis
 
 COMPONENTS: dict[str, type[Component]] = {
     kind.name: kind
-    for kind in (Agents, Consensus, Evolution, KnowledgeGraph, Null, Streaming, Synthesis)
+    for kind in (Agents, Consensus, Evolution, KnowledgeGraph, Memory, Null, Streaming, Synthesis)
 }
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "Consensus",
     "Evolution",
     "KnowledgeGraph",
+    "Memory",
     "Null",
     "Streaming",
     "Synthesis",

@@ -22,6 +22,7 @@ Roof = Literal[
     "random_64b_s",
     "cache_read_bytes_s",
     "fma_flop_s",
+    "disk_read_direct_bytes_s",
 ]
 
 #: Resident bytes that a component is fitted to where only its answers are of interest.

@@ -1,4 +1,5 @@
-//! A 64-bit checksum of a chunk, made to be cheaper than reading the chunk from memory.
+//! A 64-bit checksum, made to be cheaper than reading the bytes from memory, also while they are
+//! copied.
 //!
 //! 64 lanes of 32 bits each take one word of a 256-byte stripe in turn:
 //! `lane = rotate_left(lane ^ word, 13) * PRIME`. The step is a bijection of the word for a given
@@ -14,41 +15,144 @@ const FOLD: u64 = 0x9E37_79B9_7F4A_7C15;
 /// The checksum of `bytes`.
 #[must_use]
 pub fn checksum(bytes: &[u8]) -> u64 {
-    #[cfg(target_arch = "x86_64")]
-    if is_x86_feature_detected!("avx2") {
-        // SAFETY: the processor was just asked for AVX2.
-        return unsafe { checksum_avx2(bytes) };
+    let mut running = Running::new();
+    running.absorb(bytes);
+    running.finish()
+}
+
+/// Which side of a masked copy the checksum is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    Source,
+    Target,
+}
+
+/// A checksum on its way over several pieces, each but the last of whole stripes.
+pub struct Running {
+    lanes: [u32; LANES],
+    length: u64,
+}
+
+impl Running {
+    #[must_use]
+    pub fn new() -> Self {
+        let mut lanes = [0u32; LANES];
+        for (number, lane) in lanes.iter_mut().enumerate() {
+            *lane = PRIME.wrapping_mul(number as u32 + 1);
+        }
+        Self { lanes, length: 0 }
     }
-    checksum_portable(bytes)
+
+    /// Takes the next piece.
+    pub fn absorb(&mut self, piece: &[u8]) {
+        self.grow(piece.len());
+        #[cfg(target_arch = "x86_64")]
+        if is_x86_feature_detected!("avx2") {
+            // SAFETY: the processor was just asked for AVX2.
+            return unsafe { absorb_avx2(&mut self.lanes, piece) };
+        }
+        absorb_portable(&mut self.lanes, piece);
+    }
+
+    /// Copies `source` to `target`, each word of 32 bits under `mask` (exclusive or), and takes the
+    /// bytes of one side as the next piece, in one pass. Both are equally long.
+    pub fn copy(&mut self, source: &[u8], target: &mut [u8], mask: u32, side: Side) {
+        assert_eq!(source.len(), target.len(), "both sides of a copy are equally long");
+        self.grow(source.len());
+        let masks = match side {
+            Side::Source => [0, mask],
+            Side::Target => [mask, 0],
+        };
+        #[cfg(target_arch = "x86_64")]
+        if is_x86_feature_detected!("avx2") {
+            // SAFETY: the processor was just asked for AVX2.
+            return unsafe { copy_avx2(&mut self.lanes, source, target, masks) };
+        }
+        copy_portable(&mut self.lanes, source, target, masks);
+    }
+
+    /// The checksum of all that was taken.
+    #[must_use]
+    pub fn finish(&self) -> u64 {
+        self.lanes.iter().fold(self.length.wrapping_mul(FOLD), |folded, &lane| {
+            let mixed = (folded ^ u64::from(lane)).wrapping_mul(FOLD);
+            mixed ^ mixed >> 32
+        })
+    }
+
+    fn grow(&mut self, bytes: usize) {
+        assert!(self.length % STRIPE_BYTES as u64 == 0, "only the last piece may end in a stripe");
+        self.length += bytes as u64;
+    }
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
-unsafe fn checksum_avx2(bytes: &[u8]) -> u64 {
-    checksum_portable(bytes)
+unsafe fn absorb_avx2(lanes: &mut [u32; LANES], bytes: &[u8]) {
+    absorb_portable(lanes, bytes);
 }
 
 #[inline(always)]
-fn checksum_portable(bytes: &[u8]) -> u64 {
-    let mut lanes = [0u32; LANES];
-    for (number, lane) in lanes.iter_mut().enumerate() {
-        *lane = PRIME.wrapping_mul(number as u32 + 1);
-    }
+fn absorb_portable(lanes: &mut [u32; LANES], bytes: &[u8]) {
+    let mut running = *lanes;
     let stripes = bytes.chunks_exact(STRIPE_BYTES);
     let tail = stripes.remainder();
     for stripe in stripes {
-        absorb(&mut lanes, stripe);
+        absorb(&mut running, stripe);
     }
     if !tail.is_empty() {
         let mut stripe = [0u8; STRIPE_BYTES];
         stripe[..tail.len()].copy_from_slice(tail);
-        absorb(&mut lanes, &stripe);
+        absorb(&mut running, &stripe);
     }
-    let start = (bytes.len() as u64).wrapping_mul(FOLD);
-    lanes.iter().fold(start, |folded, &lane| {
-        let mixed = (folded ^ u64::from(lane)).wrapping_mul(FOLD);
-        mixed ^ mixed >> 32
-    })
+    *lanes = running;
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+unsafe fn copy_avx2(lanes: &mut [u32; LANES], source: &[u8], target: &mut [u8], masks: [u32; 2]) {
+    copy_portable(lanes, source, target, masks);
+}
+
+/// `masks` are applied before and after the checksum takes the word.
+#[inline(always)]
+fn copy_portable(lanes: &mut [u32; LANES], source: &[u8], target: &mut [u8], masks: [u32; 2]) {
+    let mut running = *lanes;
+    let whole = source.len() / STRIPE_BYTES * STRIPE_BYTES;
+    let (stripes, tail) = source.split_at(whole);
+    let (room, rest) = target.split_at_mut(whole);
+    for (from, to) in stripes.chunks_exact(STRIPE_BYTES).zip(room.chunks_exact_mut(STRIPE_BYTES)) {
+        copy_stripe(&mut running, from, to, masks);
+    }
+    if !tail.is_empty() {
+        let (mut from, mut to) = ([0u8; STRIPE_BYTES], [0u8; STRIPE_BYTES]);
+        from[..tail.len()].copy_from_slice(tail);
+        // Behind the end the checksum takes zeros.
+        let mut masked = from;
+        mask_bytes(&mut masked[..tail.len()], masks[0]);
+        absorb(&mut running, &masked);
+        to[..tail.len()].copy_from_slice(&masked[..tail.len()]);
+        mask_bytes(&mut to[..tail.len()], masks[1]);
+        rest.copy_from_slice(&to[..tail.len()]);
+    }
+    *lanes = running;
+}
+
+#[inline(always)]
+fn copy_stripe(lanes: &mut [u32; LANES], source: &[u8], target: &mut [u8], masks: [u32; 2]) {
+    let words = source.chunks_exact(4).zip(target.chunks_exact_mut(4));
+    for (lane, (from, to)) in lanes.iter_mut().zip(words) {
+        let word = u32::from_le_bytes([from[0], from[1], from[2], from[3]]) ^ masks[0];
+        *lane = (*lane ^ word).rotate_left(13).wrapping_mul(PRIME);
+        to.copy_from_slice(&(word ^ masks[1]).to_le_bytes());
+    }
+}
+
+/// Masks a piece that starts at a whole word.
+fn mask_bytes(bytes: &mut [u8], mask: u32) {
+    for (byte, mask) in bytes.iter_mut().zip(mask.to_le_bytes().into_iter().cycle()) {
+        *byte ^= mask;
+    }
 }
 
 #[inline(always)]
@@ -97,7 +201,39 @@ mod tests {
     fn the_detected_and_the_portable_path_agree() {
         for length in [0, 1, 255, 256, 257, 4096, 100_001] {
             let bytes = sample(length);
-            assert_eq!(checksum(&bytes), checksum_portable(&bytes));
+            let mut portable = Running::new();
+            portable.length = length as u64;
+            absorb_portable(&mut portable.lanes, &bytes);
+            assert_eq!(checksum(&bytes), portable.finish());
+        }
+    }
+
+    #[test]
+    fn pieces_give_the_checksum_of_the_whole() {
+        let bytes = sample(10_000);
+        let mut running = Running::new();
+        for piece in bytes.chunks(3 * STRIPE_BYTES) {
+            running.absorb(piece);
+        }
+        assert_eq!(running.finish(), checksum(&bytes));
+    }
+
+    #[test]
+    fn a_copy_masks_and_checks_the_side_that_was_asked_for() {
+        for length in [0, 1, 3, 255, 256, 257, 1000, 4096, 100_001] {
+            let plain = sample(length);
+            let (mut masked, mut back) = (vec![0; length], vec![1; length]);
+            let mut leaving = Running::new();
+            leaving.copy(&plain, &mut masked, 0xA5C3_0F69, Side::Source);
+            assert_eq!(leaving.finish(), checksum(&plain));
+            assert!(length < 4 || masked != plain);
+            let mut arriving = Running::new();
+            arriving.copy(&masked, &mut back, 0xA5C3_0F69, Side::Target);
+            assert_eq!((arriving.finish(), &back), (checksum(&plain), &plain));
+            let (mut portable, mut again) = (Running::new(), vec![0; length]);
+            portable.length = length as u64;
+            copy_portable(&mut portable.lanes, &plain, &mut again, [0, 0xA5C3_0F69]);
+            assert_eq!((portable.finish(), again), (checksum(&plain), masked));
         }
     }
 }

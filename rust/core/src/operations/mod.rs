@@ -8,6 +8,7 @@ mod checksum;
 mod consensus;
 mod evolution;
 mod knowledge_graph;
+mod memory;
 mod null;
 mod pages;
 mod scratch;
@@ -190,6 +191,7 @@ const COMPONENTS: &[(&str, Builder)] = &[
     ("consensus", consensus::build),
     ("evolution", evolution::build),
     ("knowledge_graph", knowledge_graph::build),
+    ("memory", memory::build),
     ("null", null::build),
     ("streaming", streaming::build),
     ("synthesis", synthesis::build),

@@ -3,6 +3,7 @@
 
 use std::fs::{File, OpenOptions, remove_file};
 use std::io;
+use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::atomic::AtomicU64;
@@ -72,6 +73,18 @@ impl Scratch {
         Ok(Self { file: opened.0, direct: opened.1 })
     }
 
+    /// A file of which every byte can be read and none written: the disk is full.
+    #[cfg(test)]
+    pub fn full() -> io::Result<Self> {
+        let file = OpenOptions::new().read(true).write(true).open("/dev/full")?;
+        Ok(Self { file, direct: false })
+    }
+
+    /// What requests beside `write` and `read` name it by, as long as it lives.
+    pub fn descriptor(&self) -> RawFd {
+        self.file.as_raw_fd()
+    }
+
     /// Writes whole pages at a page offset.
     ///
     /// # Errors
@@ -97,6 +110,11 @@ pub struct WriteBudget {
 impl WriteBudget {
     pub fn new(bytes: u64) -> Self {
         Self { left: AtomicU64::new(bytes) }
+    }
+
+    /// Bytes that are left.
+    pub fn left(&self) -> u64 {
+        self.left.load(Relaxed)
     }
 
     /// Takes `bytes` from the budget, or nothing where less is left.
