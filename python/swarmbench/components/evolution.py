@@ -97,7 +97,7 @@ class Evolution(Component):
         row = genetics.padded(self.genome)
         population = self.population * (4 * row + 8) + 8 * self.elites
         blocks = genetics.control_blocks(self.genome, self.tournament, self.rules.bits)
-        scratch = 4 * (blocks * 4 * _TILE + 2 * (row // 32))
+        scratch = 4 * blocks * 4 * _TILE
         return workers * ((len(self.ops) + 1) * population + scratch)
 
     def cost(self, op: Op) -> float:

@@ -5,7 +5,7 @@
 
 use super::lanes::{BLOCKS, LANES, Lanes, Line, Wide};
 use super::numbers::{MLP, network_error, normals, philox, term, total, uniform, words};
-use super::parameters::{BOUND, GROUP_LINES, MASKED, Plan};
+use super::parameters::{BOUND, Chance, GROUP_LINES, Plan};
 use super::population::{Digest, RowWeight, ranked};
 use crate::operations::pages::prefetch;
 
@@ -34,60 +34,59 @@ pub struct Brood<'a> {
     pub mutated: &'a mut u64,
 }
 
-/// What is drawn for a tile: the words of its Philox blocks, and one child's masks.
+/// What is drawn for a tile: the words of its Philox blocks, each child's in a row.
 pub struct Scratch {
     control: Vec<u32>,
-    /// Bits of the genes that come from the second parent.
-    second: Vec<u32>,
-    /// Bits of the genes that mutate.
-    mutate: Vec<u32>,
 }
 
 impl Scratch {
     pub fn new(plan: &Plan) -> Self {
-        Self {
-            control: vec![1; plan.control_blocks * 4 * TILE],
-            second: vec![1; plan.words()],
-            mutate: vec![1; plan.words()],
-        }
+        Self { control: vec![1; plan.control_blocks * 4 * TILE] }
     }
 
     pub fn bytes(plan: &Plan) -> u64 {
-        4 * (plan.control_blocks * 4 * TILE + 2 * plan.words()) as u64
+        4 * (plan.control_blocks * 4 * TILE) as u64
+    }
+}
+
+/// The masks of one child, a group of 64 genes at a time, from the words drawn for them.
+struct Masks<'a> {
+    chance: Chance,
+    /// For each group two words: bits of the genes that come from the second parent.
+    second: &'a [u32],
+    /// As many words for each bit of the chance.
+    layers: &'a [u32],
+}
+
+#[inline(always)]
+fn wide(words: &[u32], group: usize) -> u64 {
+    u64::from(words[2 * group]) | u64::from(words[2 * group + 1]) << 32
+}
+
+impl<'a> Masks<'a> {
+    #[inline(always)]
+    fn new(plan: &Plan, drawn: &'a [u32]) -> Self {
+        let drawn = &drawn[2 * plan.parameters.tournament..];
+        let (second, layers) = drawn.split_at(plan.words());
+        Self { chance: plan.chance, second, layers }
     }
 
-    /// Makes the masks of a child of the tile; returns how many of its genes mutate.
+    /// Bits of the genes that mutate.
     ///
     /// A bit that is set with probability n / 2^b takes b bits: from the lowest bit of n on, one
     /// more random bit is or-ed where n's bit is set, and-ed where it is not.
     #[inline(always)]
-    fn mask(&mut self, plan: &Plan, child: usize) -> u64 {
-        let words = plan.words();
-        let drawn = &self.control[child * 4 * plan.control_blocks..][..4 * plan.control_blocks];
-        let drawn = &drawn[2 * plan.parameters.tournament..];
-        let (second, layers) = drawn.split_at(words);
-        self.second.copy_from_slice(second);
-        let chance = plan.chance;
-        self.mutate.fill(if chance.bits == 0 { 0u32.wrapping_sub(chance.numerator) } else { 0 });
-        for (bit, layer) in layers.chunks_exact(words).take(chance.bits).enumerate() {
-            let set = 0u32.wrapping_sub(chance.numerator >> bit & 1);
-            for (mask, word) in self.mutate.iter_mut().zip(layer) {
-                *mask = *mask & (word | set) | word & set;
-            }
+    fn mutating(&self, group: usize) -> u64 {
+        let Chance { numerator, bits } = self.chance;
+        let spread = |bit: u32| 0u64.wrapping_sub(u64::from(bit & 1));
+        let mut mask = if bits == 0 { spread(numerator) } else { 0 };
+        for bit in 0..bits {
+            let layer = wide(&self.layers[bit * self.second.len()..], group);
+            let set = spread(numerator >> bit);
+            mask = (mask & (layer | set)) | (layer & set);
         }
-        let mut mutated = 0;
-        for (mask, genes) in self.mutate.iter_mut().zip(&plan.genes) {
-            *mask &= genes;
-            mutated += u64::from(mask.count_ones());
-        }
-        mutated
+        mask
     }
-}
-
-/// The sixteen bits of a line's lanes.
-#[inline(always)]
-fn bits_of(masks: &[u32], line: usize) -> u16 {
-    (masks[line * LANES / MASKED] >> (line * LANES % MASKED)) as u16
 }
 
 /// Draws the control blocks of the children `first..first + TILE`, each child's in a row.
@@ -139,32 +138,36 @@ impl<L: Lanes> Sums<L> {
     }
 }
 
-/// Children of both parents' genes: crossed, mutated, kept within bounds, stored; returns the
-/// lanes of the fitness where it is a sum over genes.
+/// A child of both parents' genes: crossed, mutated, kept within bounds, stored; returns the lanes
+/// of the fitness where it is a sum over genes, and how many genes mutated.
 #[inline(always)]
 fn cross<L: Lanes, const FITNESS: u8>(
     family: &Family<'_>,
     individual: usize,
     parents: [&[Line]; 2],
-    scratch: &Scratch,
+    masks: &Masks<'_>,
     row: &mut [Line],
     sums: &mut Sums<L>,
-) -> L {
+) -> (L, u64) {
     let plan = family.plan;
     let sigma = L::splat(plan.parameters.sigma);
     let (least, most) = (L::splat(-BOUND), L::splat(BOUND));
     let mut weight = L::splat_bits(RowWeight::first(individual));
-    let mut fitness = L::splat(0.0);
-    for group in 0..plan.groups {
+    let (mut fitness, mut mutated) = (L::splat(0.0), 0);
+    let [first, second] = parents.map(|lines| lines.chunks_exact(GROUP_LINES));
+    let lines = row.chunks_exact_mut(GROUP_LINES).zip(first.zip(second));
+    for (group, ((row, (first, second)), genes)) in lines.zip(&plan.genes).enumerate() {
         let [front, back] =
             words::<L>(group * BLOCKS, individual as u32, family.key, &plan.normals.rounds);
         let [n0, n1] = normals(front, sigma);
         let [n2, n3] = normals(back, sigma);
-        for (quarter, step) in [n0, n1, n2, n3].into_iter().enumerate() {
-            let line = group * GROUP_LINES + quarter;
-            let [first, second] = parents.map(|lines| L::load(&lines[line]));
-            let gene = L::select(bits_of(&scratch.second, line), second, first);
-            let gene = L::select(bits_of(&scratch.mutate, line), gene.add(step), gene);
+        let crossing = wide(masks.second, group);
+        let mutating = masks.mutating(group) & genes;
+        mutated += u64::from(mutating.count_ones());
+        for (line, step) in [n0, n1, n2, n3].into_iter().enumerate() {
+            let bits = |mask: u64| (mask >> (line * LANES)) as u16;
+            let gene = L::select(bits(crossing), L::load(&second[line]), L::load(&first[line]));
+            let gene = L::select(bits(mutating), gene.add(step), gene);
             let gene = gene.min(most).max(least);
             gene.store(&mut row[line]);
             if FITNESS != MLP {
@@ -174,7 +177,24 @@ fn cross<L: Lanes, const FITNESS: u8>(
             weight = weight.add_bits(L::splat_bits(RowWeight::STEP));
         }
     }
-    fitness
+    (fitness, mutated)
+}
+
+/// Chooses the parents of a tile's children and asks for their genes.
+#[inline(always)]
+fn pair_up(family: &Family<'_>, control: &[u32]) -> [[usize; 2]; TILE] {
+    let lines = family.plan.lines();
+    let mut parents = [[0; 2]; TILE];
+    for (pair, drawn) in parents.iter_mut().zip(control.chunks_exact(control.len() / TILE)) {
+        *pair = choose(family, drawn);
+        for parent in *pair {
+            let row = &family.rows[parent * lines..][..lines.min(PREFETCHED)];
+            for line in 0..row.len() {
+                prefetch(row, line);
+            }
+        }
+    }
+    parents
 }
 
 #[inline(always)]
@@ -182,24 +202,21 @@ pub fn breed<L: Lanes, const FITNESS: u8>(family: &Family<'_>, brood: &mut Brood
     let plan = family.plan;
     let lines = plan.lines();
     let mut sums = Sums::<L>::resume(brood.digest);
+    let control = &mut brood.scratch.control[..];
     let tiles = brood.rows.chunks_mut(TILE * lines).zip(brood.ranks.chunks_mut(TILE));
     for (tile, (rows, ranks)) in tiles.enumerate() {
         let first = brood.first + tile * TILE;
-        draw::<L>(plan, first, family.key, &mut brood.scratch.control);
-        let mut parents = [[0; 2]; TILE];
-        for (child, pair) in parents.iter_mut().enumerate() {
-            *pair = choose(family, &brood.scratch.control[child * 4 * plan.control_blocks..]);
-            for line in 0..lines.min(PREFETCHED) {
-                prefetch(family.rows, pair[0] * lines + line);
-                prefetch(family.rows, pair[1] * lines + line);
-            }
-        }
-        for (child, (row, rank)) in rows.chunks_exact_mut(lines).zip(ranks).enumerate() {
+        draw::<L>(plan, first, family.key, control);
+        let parents = pair_up(family, control);
+        let drawn = parents.iter().zip(control.chunks_exact(control.len() / TILE));
+        let children = rows.chunks_exact_mut(lines).zip(ranks);
+        for ((child, (row, rank)), (pair, drawn)) in children.enumerate().zip(drawn) {
             let individual = first + child;
-            *brood.mutated += brood.scratch.mask(plan, child);
-            let pair = parents[child].map(|parent| &family.rows[parent * lines..][..lines]);
-            let terms =
-                cross::<L, FITNESS>(family, individual, pair, brood.scratch, row, &mut sums);
+            let pair = pair.map(|parent| &family.rows[parent * lines..][..lines]);
+            let masks = Masks::new(plan, drawn);
+            let (terms, mutated) =
+                cross::<L, FITNESS>(family, individual, pair, &masks, row, &mut sums);
+            *brood.mutated += mutated;
             let fitness = match FITNESS {
                 MLP => network_error::<L>(&plan.samples, row, plan.parameters.genome),
                 _ => total(terms),
@@ -228,8 +245,9 @@ pub fn settle<L: Lanes>(plan: &Plan, first: usize, rows: &mut [Line]) {
             let individual = (first + offset) as u32;
             let drawn = words::<L>(two * BLOCKS, individual, 0, &plan.initial.rounds);
             for (half, line) in lines.iter_mut().enumerate() {
-                let present = bits_of(&plan.genes, 2 * two + half);
-                L::select(present, uniform(drawn[half]), L::splat(0.0)).store(line);
+                let place = 2 * two + half;
+                let present = plan.genes[place / GROUP_LINES] >> (place % GROUP_LINES * LANES);
+                L::select(present as u16, uniform(drawn[half]), L::splat(0.0)).store(line);
             }
         }
     }

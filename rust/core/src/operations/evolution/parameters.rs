@@ -130,8 +130,8 @@ pub struct Plan {
     pub groups: usize,
     /// Philox blocks that choose the parents and masks of one child.
     pub control_blocks: usize,
-    /// Bits of the genes that there are, 32 to a word.
-    pub genes: Vec<u32>,
+    /// Bits of the genes that there are, for each group.
+    pub genes: Vec<u64>,
     /// Of each vector of a tile's control blocks: their numbers, and their children in the tile.
     pub tile: Vec<[[u64; BLOCKS]; 2]>,
     pub control: Source,
@@ -146,9 +146,9 @@ impl Plan {
         let groups = parameters.genome.div_ceil(GROUP);
         let words = groups * GROUP / MASKED;
         let control_blocks = (2 * parameters.tournament + words * (1 + chance.bits)).div_ceil(4);
-        let genes = (0..words)
-            .map(|word| match parameters.genome.saturating_sub(word * MASKED) {
-                left if left >= MASKED => u32::MAX,
+        let genes = (0..groups)
+            .map(|group| match parameters.genome - group * GROUP {
+                left if left >= GROUP => u64::MAX,
                 left => (1 << left) - 1,
             })
             .collect();
@@ -182,7 +182,7 @@ impl Plan {
 
     /// Words of masks of one kind of one child.
     pub fn words(&self) -> usize {
-        self.genes.len()
+        self.groups * GROUP / MASKED
     }
 
     /// Bytes of the genes of a whole population.
