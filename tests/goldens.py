@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 from contextlib import chdir, redirect_stderr, redirect_stdout
@@ -12,7 +13,9 @@ from unittest.mock import patch
 
 from configuration_page import configuration_page
 from figures import result
+from swarmbench import _native
 from swarmbench.cli import main
+from swarmbench.components import COMPONENTS
 from swarmbench.report.text import summary
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -120,12 +123,26 @@ def refusals(folder: Path) -> str:
     return "\n".join(lines)
 
 
+def small_components() -> str:
+    """What a test of the native core needs to build every component at a small size."""
+    described = {
+        name: {
+            "parameters": json.loads(kind.small().model_dump_json()),
+            "allocating_ops": sorted(kind.allocating_ops),
+        }
+        for name, kind in COMPONENTS.items()
+        if name in _native.component_names()
+    }
+    return json.dumps(described, indent=2, sort_keys=True) + "\n"
+
+
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as _folder:
         _texts = {
             "summary.txt": summary(result()),
             "help.txt": help_texts(),
             "refusals.txt": refusals(Path(_folder)),
+            "small.json": small_components(),
         }
     for _name, _text in _texts.items():
         (GOLDEN / _name).write_text(_text, encoding="utf-8")

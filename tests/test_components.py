@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from goldens import GOLDEN, small_components
 from swarmbench import _native
 from swarmbench.components import COMPONENTS, Component
 from swarmbench.components.base import Arrays, agree, same_arrays
@@ -18,6 +19,7 @@ SEED = 20240607
 KEYS = (0, 1, 12_345, 7 << 48 | 1_234_567)
 #: Operations of a run; more than any component leaves unchecked in a row.
 RUN_OPS = 64
+FRESH_PAGES_MAX = 64
 
 names = pytest.mark.parametrize("name", COMPONENTS)
 backends = pytest.mark.parametrize("backend", BACKENDS)
@@ -112,6 +114,25 @@ def test_a_run_is_right_in_full_and_counts_every_operation(
     assert (found.verify_ns > 0) == (found.verified > 0)
     unchecked = prepared(name, backend).run(op=op, batches=2, verify=False)
     assert (unchecked.verified, unchecked.verify_ns) == (0, 0)
+
+
+@backends
+@every_op
+def test_a_prepared_op_touches_no_fresh_page(name: str, op: str, backend: str) -> None:
+    """Besides a bound of its own: the stack, code that was never run, a codec's tables."""
+    native = prepared(name, backend).native
+    if op in small(name).allocating_ops:
+        assert native.run(op, count=RUN_OPS, verify=False)["ok"] == RUN_OPS
+        return
+    found = native.run(op, count=4 * RUN_OPS, verify=False)
+    assert found["page_faults"] <= FRESH_PAGES_MAX
+
+
+def test_what_the_native_tests_build_is_what_is_defined_here() -> None:
+    golden = (GOLDEN / "small.json").read_text(encoding="utf-8")
+    assert golden == small_components(), "run `python tests/goldens.py`"
+    for name, kind in COMPONENTS.items():
+        assert kind.allocating_ops <= {op.name for op in kind.ops}, name
 
 
 @names

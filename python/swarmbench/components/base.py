@@ -66,6 +66,9 @@ class Component(BaseModel, ABC):
     capacity_share: ClassVar[float] = 0.0
     #: Operations kept in flight where the loop is closed (the seed's stress settings).
     stress_in_flight: ClassVar[int]
+    #: Ops whose very job is fresh memory or a new process; all others allocate nothing and touch no
+    #: fresh page once they are prepared.
+    allocating_ops: ClassVar[frozenset[str]] = frozenset()
     #: How far a float answer may be from the reference's, as a share of the larger of it and 1;
     #: with 0 it has its bits.
     tolerance: ClassVar[float] = 0.0

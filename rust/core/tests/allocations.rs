@@ -3,15 +3,26 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use swarmbench_core::arrivals::Process;
 use swarmbench_core::clock::Pacing;
 use swarmbench_core::engine::{Engine, EngineSettings, Overload, WorkloadSettings};
-use swarmbench_core::operations::{Build, build};
+use swarmbench_core::operations::{Build, NoPause, Request, build, names};
 
 static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
+
+/// Small parameters of every component and its ops whose job is fresh memory, written by
+/// `python tests/goldens.py` from the one definition that there is of them.
+const SMALL: &str = include_str!("../../../tests/golden/small.json");
+/// Operations before the counted ones, and the counted ones.
+const WARM_UP: u64 = 16;
+const COUNTED: u64 = 64;
+
+/// The tests count what the whole process allocates, so they take turns.
+static TURN: Mutex<()> = Mutex::new(());
 
 struct Counting;
 
@@ -80,6 +91,7 @@ fn allocations_under_load(engine: &Engine, closed: bool) -> u64 {
 
 #[test]
 fn nothing_is_allocated_under_load() {
+    let _turn = TURN.lock().unwrap();
     // Its oracle, which recomputes one operation in so many, is left out: it may allocate.
     let consensus = r#"{
         "batch": 100, "agents": 16, "proposals": 4, "values": 4, "groups": 100, "mix": "uniform",
@@ -101,4 +113,34 @@ fn nothing_is_allocated_under_load() {
     let before = ALLOCATIONS.load(Ordering::Relaxed);
     drop(vec![1u8; 100]);
     assert!(ALLOCATIONS.load(Ordering::Relaxed) > before);
+}
+
+#[test]
+fn no_operation_of_any_component_allocates_while_it_runs() {
+    let _turn = TURN.lock().unwrap();
+    let small: serde_json::Value = serde_json::from_str(SMALL).unwrap();
+    let mut found = Vec::new();
+    for name in names() {
+        let described = small.get(name).expect("python tests/goldens.py writes every component");
+        let parameters = described["parameters"].to_string();
+        let context = Build { seed: 1, threads: 1, progress: &|_, _| true };
+        let component = build(name, &parameters, &context).unwrap();
+        for (index, op) in component.ops().iter().enumerate() {
+            if described["allocating_ops"].as_array().unwrap().iter().any(|each| each == op) {
+                continue;
+            }
+            let mut operation = component.operation();
+            let mut run = |key: u64| {
+                operation.run(Request { op: index as u8, key }, &mut NoPause);
+            };
+            (0..WARM_UP).for_each(&mut run);
+            let before = ALLOCATIONS.load(Ordering::Relaxed);
+            (WARM_UP..WARM_UP + COUNTED).for_each(&mut run);
+            let allocated = ALLOCATIONS.load(Ordering::Relaxed) - before;
+            if allocated > 0 {
+                found.push(format!("{name} {op}: {allocated}"));
+            }
+        }
+    }
+    assert!(found.is_empty(), "allocations of {COUNTED} operations: {found:?}");
 }

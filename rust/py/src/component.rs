@@ -122,7 +122,7 @@ impl Component {
     ///
     /// `fault` ("flipped_bit", "lost_result", "doubled_result") damages each answer before it is
     /// checked. Returns a dict: elapsed_ns (the slowest thread's), busy_ns (without the checks),
-    /// verify_ns, ok, errors, rejected, units, verified, violations, planted (sums).
+    /// verify_ns, page_faults, ok, errors, rejected, units, verified, violations, planted (sums).
     #[pyo3(signature = (op, *, first_key = 0, count = 1, threads = 1, verify = true, fault = None))]
     #[allow(clippy::too_many_arguments, reason = "named one by one in Python")]
     fn run<'py>(
@@ -151,6 +151,7 @@ impl Component {
         dict.set_item("elapsed_ns", total.elapsed_ns)?;
         dict.set_item("busy_ns", total.busy_ns)?;
         dict.set_item("verify_ns", total.verify_ns)?;
+        dict.set_item("page_faults", total.page_faults)?;
         dict.set_item("ok", total.ok)?;
         dict.set_item("errors", total.errors)?;
         dict.set_item("rejected", total.rejected)?;
@@ -201,6 +202,7 @@ fn run_threads(
         elapsed_ns: sum.elapsed_ns.max(one.elapsed_ns),
         verify_ns: sum.verify_ns + one.verify_ns,
         busy_ns: sum.busy_ns + one.busy_ns,
+        page_faults: sum.page_faults + one.page_faults,
         ok: sum.ok + one.ok,
         errors: sum.errors + one.errors,
         rejected: sum.rejected + one.rejected,

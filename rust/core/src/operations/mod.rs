@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 mod agents;
+mod alone;
 mod checksum;
 mod consensus;
 mod evolution;
@@ -15,6 +16,7 @@ mod scratch;
 mod streaming;
 mod synthesis;
 
+pub use alone::{Checking, Tally, run_alone};
 pub use knowledge_graph::graph_file_size;
 
 /// One operation as the schedule asked for it.
@@ -217,66 +219,4 @@ pub fn build(
 #[must_use]
 pub fn names() -> Vec<&'static str> {
     COMPONENTS.iter().map(|(name, _)| *name).collect()
-}
-
-/// One component timed alone on the calling threads, for benchmarks and the Python API.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Tally {
-    /// From the first operation to the end of the last check.
-    pub elapsed_ns: u64,
-    /// Of it the time spent checking answers, and all the other.
-    pub verify_ns: u64,
-    pub busy_ns: u64,
-    pub ok: u64,
-    pub errors: u64,
-    pub rejected: u64,
-    pub units: u64,
-    pub verified: u64,
-    pub violations: u64,
-    /// Operations whose answer was damaged before it was checked.
-    pub planted: u64,
-}
-
-/// What is done with the answers of operations that run alone.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Checking {
-    Skipped,
-    Checked,
-    /// Each answer is damaged first.
-    Damaged(Fault),
-}
-
-/// Runs `count` operations of type `op`, keys from `first_key` on, back to back on one thread.
-#[must_use]
-pub fn run_alone(
-    operation: &mut dyn Operation,
-    op: u8,
-    first_key: u64,
-    count: u64,
-    checking: Checking,
-) -> Tally {
-    let mut tally = Tally::default();
-    let began = std::time::Instant::now();
-    for key in first_key..first_key + count {
-        let completion = operation.run(Request { op, key }, &mut NoPause);
-        tally.units += completion.units;
-        match completion.status {
-            Status::Ok => tally.ok += 1,
-            Status::Error => tally.errors += 1,
-            Status::Rejected => tally.rejected += 1,
-        }
-        if let Checking::Damaged(fault) = checking {
-            tally.planted += u64::from(operation.plant(fault));
-        }
-        if checking != Checking::Skipped {
-            let checked_from = std::time::Instant::now();
-            let verdict = operation.verify();
-            tally.verify_ns += checked_from.elapsed().as_nanos() as u64;
-            tally.verified += u64::from(verdict.checked);
-            tally.violations += u64::from(verdict.violations);
-        }
-    }
-    tally.elapsed_ns = u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX);
-    tally.busy_ns = tally.elapsed_ns.saturating_sub(tally.verify_ns);
-    tally
 }
