@@ -41,7 +41,9 @@ class SearchParameters(BaseModel):
         default="fp32", description="what a component is kept as"
     )
     lists: int = Field(default=1024, ge=1, le=65_536, description="inverted lists of the index")
-    probes: int = Field(default=4, ge=1, description="lists that the approximate search looks into")
+    probes: int = Field(
+        default=4, ge=1, description="lists that the approximate search looks into at most"
+    )
     batch: int = Field(default=16, ge=1, le=1024, description="queries of a batched search")
     top: int = Field(default=10, ge=1, le=1024, description="results asked for")
     full_check_one_in: int = Field(
@@ -70,11 +72,12 @@ class SearchParameters(BaseModel):
     def resident_bytes(self, workers: int) -> int:
         """Bytes kept resident (the native formula; an upper bound within a few percent)."""
         dims, lists = self.dims, self.lists
+        tiled_lists = -(-lists // _TILE) * _TILE
         places = (-(-self.vectors // _TILE) + lists) * _TILE
         row_bytes = 4 * dims if self.storage == "fp32" else 0
-        centroids = lists * (dims + 4) + -(-lists // _TILE) * _TILE * dims
+        centroids = lists * (dims + 4) + tiled_lists * dims
         slot = 5 * dims + 16 * self.top + 128
-        worker = 128 * 4 * 8 + lists * 8 + 4 * dims
+        worker = 128 * (4 * 8 + 4 * _TILE) + 16 * 1024 + 4 * (tiled_lists + lists + dims)
         worker += self.batch * slot + 8 * dims + 32 * self.top
         shared = places * (dims + row_bytes + 12) + 4 * self.clusters * dims
         return shared + centroids + lists * 48 + worker * workers

@@ -67,7 +67,8 @@ class KnowledgeGraph(Component):
     unit: ClassVar[str] = "queries"
     #: Floors: a lookup reads its 64-byte record; a path the offsets and the first row line of both
     #: ends; a search 4 bytes per edge and 12 per node (at eight edges per node). A semantic search
-    #: reads half a byte per component of the default 1 M × 128, shared by a batch.
+    #: reads half a byte per component of the default 1 M × 128, shared by a batch; an approximate
+    #: one whole bytes, of one list at the least.
     ops: ClassVar[tuple[Op, ...]] = (
         Op("node_lookup", "queries", "random_64b_s", 1.0),
         Op("path_finding", "queries", "random_64b_s", 4.0),
@@ -75,7 +76,7 @@ class KnowledgeGraph(Component):
         Op("path_batch", "queries", "random_64b_s", 4.0),
         Op("semantic_search", "queries", "read_bytes_s", 64e6),
         Op("semantic_search_batch", "queries", "read_bytes_s", 64e6 / 16),
-        Op("approximate_search", "queries", "cache_read_bytes_s", 64e6 * 4 / 1024),
+        Op("approximate_search", "queries", "cache_read_bytes_s", 64e6 * 2 / 1024),
     )
     weights: ClassVar[dict[str, float]] = {
         "node_lookup": 1.0,
@@ -159,7 +160,7 @@ class KnowledgeGraph(Component):
         share = {
             "semantic_search": 1.0,
             "semantic_search_batch": 1.0 / self.search.batch,
-            "approximate_search": self.search.probes / self.search.lists,
+            "approximate_search": 2.0 / self.search.lists,
         }.get(op.name)
         return op.cost if share is None else self.search.scanned_bytes * share
 

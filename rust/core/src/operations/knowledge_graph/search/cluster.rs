@@ -48,17 +48,10 @@ impl Centroids {
         self.biases.len()
     }
 
-    /// Scores every list by its centroid's dot product with the query, into `scores`.
+    /// Scores every list by its centroid's dot product with the query, into `scores` (whole tiles),
+    /// but for a sum that all of them share.
     pub fn rank(&self, kernels: Kernels, query: &Coded, scores: &mut [i32]) {
-        let lines = query.words.len() / 2;
-        let planes = self.high.chunks_exact(lines).zip(self.low.chunks_exact(lines));
-        for ((high, low), scores) in planes.zip(scores.chunks_mut(TILE)) {
-            let coarse = kernels.dots(high, &query.words);
-            let fine = kernels.dots(low, &query.words);
-            for (lane, score) in scores.iter_mut().enumerate() {
-                *score = 16 * coarse[lane] + fine[lane] - OFFSET * query.sum;
-            }
-        }
+        kernels.whole_dots([&self.high, &self.low], &query.words, scores);
     }
 
     /// The list of each vector of a tile.

@@ -98,6 +98,43 @@ impl Kernels {
         }
     }
 
+    /// Dot products of whole codes with one query, 16 times the high half's plus the low half's:
+    /// those of every lane of every tile, in order.
+    #[inline]
+    pub fn whole_dots(self, planes: [&[Line]; 2], query: &[i32], sums: &mut [i32]) {
+        let groups = query.len() / 2;
+        let [high, low] = planes;
+        assert!(groups > 0 && high.len() % groups == 0 && high.len() == low.len());
+        assert!(sums.len() == high.len() / groups * TILE, "as many sums as lanes");
+        match self {
+            // SAFETY: the kind is only made where the features were detected; lengths checked.
+            #[cfg(all(target_arch = "x86_64", avx512_intrinsics))]
+            Self::Avx512 => unsafe { avx512::whole_dots(high, low, query, sums) },
+            other => {
+                let tiles = high.chunks_exact(groups).zip(low.chunks_exact(groups));
+                for ((high, low), sums) in tiles.zip(sums.chunks_exact_mut(TILE)) {
+                    let (coarse, fine) = (other.dots(high, query), other.dots(low, query));
+                    for (sum, halves) in sums.iter_mut().zip(coarse.iter().zip(fine)) {
+                        *sum = 16 * halves.0 + halves.1;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Which of the first sixteen dot products are at least `least`.
+    #[inline]
+    pub fn at_least(self, dots: &[i32], least: i32) -> u16 {
+        let dots: &[i32] = &dots[..TILE];
+        match self {
+            // SAFETY: the kind is only made where the features were detected; length checked.
+            #[cfg(all(target_arch = "x86_64", avx512_intrinsics))]
+            Self::Avx512 => unsafe { avx512::at_least(dots, least) },
+            _ => (dots.iter().enumerate())
+                .fold(0, |lanes, (lane, &dot)| lanes | u16::from(dot >= least) << lane),
+        }
+    }
+
     /// Appends a hit for every (tile, query) with a lane at or above the query's threshold.
     #[inline]
     pub fn filter(self, plane: &[Line], asked: &Asked<'_>, hits: &mut Vec<Hit>) {

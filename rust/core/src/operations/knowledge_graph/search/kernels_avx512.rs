@@ -57,6 +57,88 @@ pub unsafe fn dots(tile: &[Line], query: &[i32]) -> [i32; TILE] {
     sums
 }
 
+/// Which of sixteen dot products are at least `least`.
+///
+/// # Safety
+/// Needs AVX-512 F and sixteen words.
+#[target_feature(enable = "avx512f")]
+pub unsafe fn at_least(dots: &[i32], least: i32) -> u16 {
+    // SAFETY: the caller vouches for sixteen words.
+    let dots = unsafe { _mm512_loadu_si512(dots.as_ptr().cast::<__m512i>()) };
+    _mm512_cmpge_epi32_mask(dots, _mm512_set1_epi32(least))
+}
+
+/// Tiles whose sums are in flight together: enough to fill the wait of each for its last product.
+const TOGETHER: usize = 4;
+
+/// Dot products of the whole codes of all tiles with one query.
+///
+/// # Safety
+/// Needs AVX-512 F, BW and VNNI; planes of the same whole tiles of `query.len() / 2` lines, and
+/// sixteen sums a tile.
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+pub unsafe fn whole_dots(high: &[Line], low: &[Line], query: &[i32], sums: &mut [i32]) {
+    let groups = query.len() / 2;
+    let tiles = high.len() / groups;
+    let mut tile = 0;
+    while tile < tiles {
+        let (first, out) = (tile * groups, tile * TILE);
+        // SAFETY: tiles up to the step's end lie in both planes, their lanes in `sums`.
+        tile += unsafe {
+            let planes = [high.as_ptr().add(first), low.as_ptr().add(first)];
+            let sums = sums.as_mut_ptr().add(out);
+            if tile + TOGETHER <= tiles {
+                whole_block::<TOGETHER>(planes, groups, query.as_ptr(), sums)
+            } else {
+                whole_block::<1>(planes, groups, query.as_ptr(), sums)
+            }
+        };
+    }
+}
+
+/// Writes the dot products of `T` tiles; returns `T`.
+///
+/// # Safety
+/// Needs AVX-512 F, BW and VNNI; `T * groups` lines in either plane, `2 * groups` words, and room
+/// for `16 * T` sums.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+unsafe fn whole_block<const T: usize>(
+    [high, low]: [*const Line; 2],
+    groups: usize,
+    query: *const i32,
+    out: *mut i32,
+) -> usize {
+    let lower = _mm512_set1_epi8(15);
+    let mut sums = [_mm512_setzero_si512(); T];
+    for group in 0..groups {
+        // SAFETY: the caller vouches for 2 * groups words.
+        let (first, second) = unsafe {
+            let words = query.add(2 * group);
+            (_mm512_set1_epi32(*words), _mm512_set1_epi32(*words.add(1)))
+        };
+        for (tile, sum) in sums.iter_mut().enumerate() {
+            // SAFETY: the caller vouches for T * groups lines, each 64 bytes aligned to 64.
+            let (high, low) = unsafe {
+                let line = tile * groups + group;
+                (
+                    _mm512_load_si512(high.add(line).cast::<__m512i>()),
+                    _mm512_load_si512(low.add(line).cast::<__m512i>()),
+                )
+            };
+            // 0xCA: where the first operand's bit is set the second's, else the third's.
+            let front = _mm512_ternarylogic_epi32::<0xCA>(lower, low, _mm512_slli_epi16::<4>(high));
+            let back = _mm512_ternarylogic_epi32::<0xCA>(lower, _mm512_srli_epi16::<4>(low), high);
+            *sum = _mm512_dpbusd_epi32(_mm512_dpbusd_epi32(*sum, front, first), back, second);
+        }
+    }
+    for (tile, sum) in sums.into_iter().enumerate() {
+        // SAFETY: the caller vouches for room for 16 * T sums.
+        unsafe { _mm512_storeu_si512(out.add(tile * TILE).cast::<__m512i>(), sum) };
+    }
+    T
+}
+
 /// Appends a hit for every (tile, query) with a lane at or above the query's threshold.
 ///
 /// # Safety

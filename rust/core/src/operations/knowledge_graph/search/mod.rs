@@ -16,6 +16,7 @@ mod kernels_avx2;
 #[cfg(all(target_arch = "x86_64", avx512_intrinsics))]
 #[allow(clippy::incompatible_msrv, reason = "build.rs leaves it out before Rust 1.89")]
 mod kernels_avx512;
+mod near;
 mod operation;
 mod parallel;
 mod scan;

@@ -4,12 +4,14 @@
 //! s·t·(d·c) + r·(t·c) + q·u, so it differs from s·t·(d·c) by at most |r|(1 + |u|) + |u|
 //! (Cauchy–Schwarz). A vector whose bound is below the tenth best score so far is none of the best;
 //! every other one is scored from its row in float64. First by the high halves of all codes of a
-//! list, then by both halves where that did not rule a tile's lane out.
+//! list, then by both halves where that did not rule a tile's lane out. The lists nearest to the
+//! query are searched otherwise (see `near`).
 
 use super::codes::{Coded, HIGH_OFFSET, OFFSET, TILE};
 use super::embeddings::norm;
 use super::index::{Index, List, NOBODY};
 use super::kernels::{Asked, Hit, QUERIES};
+use super::near::Near;
 use super::top::{Found, Top};
 use crate::operations::Pause;
 
@@ -19,13 +21,17 @@ const SLACK: f64 = 1e-9;
 /// Lists up to which the best are kept by insertion while their scores go by.
 const FEW: usize = 64;
 
+/// A list is looked into where its centroid's dot product with the query is at least this share of
+/// the nearest one's.
+const NEARNESS_SHARE: f64 = 0.5;
+
 /// One query on its way through the lists.
 #[derive(Clone)]
 pub struct Slot {
     pub row: Vec<f32>,
     pub norm: f64,
     pub top: Top,
-    coded: Coded,
+    pub coded: Coded,
     /// Vectors of the lists that an approximate search looked into.
     pub scanned: usize,
     /// The list that was searched first, not to be searched again.
@@ -54,7 +60,7 @@ impl Slot {
     }
 
     /// How far a bound by codes can be off in a list of this residual.
-    fn error(&self, residual: f64) -> f64 {
+    pub fn error(&self, residual: f64) -> f64 {
         residual + self.coded.residual * (1.0 + residual) + SLACK
     }
 
@@ -71,22 +77,26 @@ impl Slot {
 pub struct Scratch {
     hits: Vec<Hit>,
     scores: Vec<i32>,
-    order: Vec<u32>,
-    row: Vec<f32>,
+    pub order: Vec<u32>,
+    pub row: Vec<f32>,
+    pub near: Near,
 }
 
 impl Scratch {
     pub fn new(index: &Index) -> Self {
         Self {
             hits: Vec::with_capacity(index.kernels.chunk_tiles() * QUERIES),
-            scores: vec![0; index.lists.len()],
+            scores: vec![0; index.lists.len().next_multiple_of(TILE)],
             order: vec![0; index.lists.len()],
             row: vec![0.0; index.dims],
+            near: Near::new(index.kernels.chunk_tiles()),
         }
     }
 
     pub fn bytes(chunk_tiles: u64, lists: u64, dims: u64) -> u64 {
-        chunk_tiles * QUERIES as u64 * size_of::<Hit>() as u64 + lists * 8 + dims * 4
+        let hits = chunk_tiles * (QUERIES * size_of::<Hit>()) as u64;
+        let ranked = 4 * (lists.next_multiple_of(TILE as u64) + lists + dims);
+        hits + ranked + Near::bytes(chunk_tiles)
     }
 }
 
@@ -101,9 +111,9 @@ impl Scan<'_> {
     pub fn exact(&mut self, slots: &mut [Slot], pause: &mut dyn Pause) {
         for slot in slots.iter_mut() {
             slot.start();
-            let best = self.rank(&slot.coded, 1)[0] as usize;
-            self.list(best, std::slice::from_mut(slot), pause);
-            slot.first_list = best;
+            let count = self.rank(&slot.coded, 1).len();
+            self.near_lists(count, slot, pause);
+            slot.first_list = self.scratch.order[0] as usize;
         }
         for list in 0..self.index.lists.len() {
             for group in slots.chunks_mut(QUERIES) {
@@ -112,21 +122,27 @@ impl Scan<'_> {
         }
     }
 
-    /// The best of the vectors in the `probes` most promising lists.
+    /// The best of the vectors in the most promising lists: at most `probes`, and none whose
+    /// centroid is far less near than the first one's, unless all lists are wanted.
+    ///
+    /// Chen et al., "SPANN", NeurIPS 2021, prune lists by query likewise.
     pub fn approximate(&mut self, slot: &mut Slot, probes: usize, pause: &mut dyn Pause) {
         slot.start();
-        let count = self.rank(&slot.coded, probes).len();
-        for probe in 0..count {
-            let list = self.scratch.order[probe] as usize;
-            slot.scanned += self.index.lists[list].count;
-            self.list(list, std::slice::from_mut(slot), pause);
-        }
+        let found = self.rank(&slot.coded, probes).len();
+        let Scratch { scores, order, .. } = &*self.scratch;
+        let nearness = |list: &u32| scores[*list as usize] - OFFSET * slot.coded.sum;
+        let least = f64::from(nearness(&order[0])) * NEARNESS_SHARE;
+        let is_near = |list: &&u32| f64::from(nearness(list)) >= least;
+        let near = order[..found].iter().take_while(is_near).count();
+        let count = if probes < self.index.lists.len() { near.max(1) } else { found };
+        self.near_lists(count, slot, pause);
     }
 
     /// The `count` lists whose centroids are nearest to the query, nearest first.
     fn rank(&mut self, query: &Coded, count: usize) -> &[u32] {
         let Scratch { scores, order, .. } = &mut *self.scratch;
         self.index.centroids.rank(self.index.kernels, query, scores);
+        let scores = &scores[..self.index.lists.len()];
         let count = count.min(order.len());
         if count <= FEW {
             return few_best(scores, &mut order[..count]);

@@ -104,7 +104,21 @@ proptest! {
             count: 1 + (draw % 4) as usize,
         };
         let biases = [3, -70, 70, 0, 1];
+        let mut other = plane.clone();
+        other.reverse();
         for kernels in Kernels::available() {
+            let mut sums = vec![0; tiles * TILE];
+            kernels.whole_dots([&plane, &other], query(0), &mut sums);
+            let pairs = plane.chunks(lines).zip(other.chunks(lines)).zip(sums.chunks(TILE));
+            for ((high, low), sums) in pairs {
+                let halves = [high, low].map(|tile| Kernels::Portable.dots(tile, query(0)));
+                let whole: Vec<i32> =
+                    (0..TILE).map(|lane| 16 * halves[0][lane] + halves[1][lane]).collect();
+                prop_assert_eq!(sums, whole);
+                let reached = (0..TILE).filter(|&lane| sums[lane] >= sums[3]);
+                let lanes = reached.fold(0, |lanes, lane| lanes | 1 << lane);
+                prop_assert_eq!(kernels.at_least(sums, sums[3]), lanes);
+            }
             let (mut hits, mut wanted) = (Vec::new(), Vec::new());
             kernels.filter(&plane, &asked, &mut hits);
             Kernels::Portable.filter(&plane, &asked, &mut wanted);

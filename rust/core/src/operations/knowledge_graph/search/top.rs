@@ -32,6 +32,10 @@ impl Top {
         self.found.clear();
     }
 
+    pub fn limit(&self) -> usize {
+        self.limit
+    }
+
     pub fn found(&self) -> &[Found] {
         &self.found
     }
