@@ -62,7 +62,7 @@ REFUSED = (
     "max-throughput --set workloads.consensus.params.batches=5",
     "max-throughput --set workloads.consensus.sizes=1MB",
     "max-throughput --set workloads.streaming.params.blend=zeroes",
-    "max-throughput --memory-budget 1MB",
+    "max-throughput --components null --memory-budget 1MB",
     "max-throughput --config absent.yaml",
     "max-throughput --config list.yaml",
     "max-throughput --config typo.yaml",

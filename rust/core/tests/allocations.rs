@@ -3,7 +3,6 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -20,9 +19,6 @@ const SMALL: &str = include_str!("../../../tests/golden/small.json");
 /// Operations before the counted ones, and the counted ones.
 const WARM_UP: u64 = 16;
 const COUNTED: u64 = 64;
-
-/// The tests count what the whole process allocates, so they take turns.
-static TURN: Mutex<()> = Mutex::new(());
 
 struct Counting;
 
@@ -89,9 +85,18 @@ fn allocations_under_load(engine: &Engine, closed: bool) -> u64 {
     after - before
 }
 
+/// The one test here, for it counts what the whole process allocates.
 #[test]
+fn nothing_is_allocated_under_load_nor_by_any_operation() {
+    // The count itself works.
+    let before = ALLOCATIONS.load(Ordering::Relaxed);
+    drop(vec![1u8; 100]);
+    assert!(ALLOCATIONS.load(Ordering::Relaxed) > before);
+    nothing_is_allocated_under_load();
+    no_operation_of_any_component_allocates();
+}
+
 fn nothing_is_allocated_under_load() {
-    let _turn = TURN.lock().unwrap();
     // Its oracle, which recomputes one operation in so many, is left out: it may allocate.
     let consensus = r#"{
         "batch": 100, "agents": 16, "proposals": 4, "values": 4, "groups": 100, "mix": "uniform",
@@ -109,15 +114,9 @@ fn nothing_is_allocated_under_load() {
             }
         }
     }
-    // The count itself works.
-    let before = ALLOCATIONS.load(Ordering::Relaxed);
-    drop(vec![1u8; 100]);
-    assert!(ALLOCATIONS.load(Ordering::Relaxed) > before);
 }
 
-#[test]
-fn no_operation_of_any_component_allocates_while_it_runs() {
-    let _turn = TURN.lock().unwrap();
+fn no_operation_of_any_component_allocates() {
     let small: serde_json::Value = serde_json::from_str(SMALL).unwrap();
     let mut found = Vec::new();
     for name in names() {
