@@ -10,7 +10,7 @@ use super::expected::{ExpansionDigest, RewriteDigest};
 use super::forest::TREE_NODES;
 use super::matching::PairDigest;
 use super::rewriting::Rewritten;
-use super::tiles::{Tile, best};
+use super::tiles::{Compare, Tile, best};
 use super::{Shared, op};
 use crate::operations::pages::filled;
 use crate::operations::{Completion, Fault, Operation, Pause, Request, Status, Verdict};
@@ -24,6 +24,7 @@ pub struct Worker {
     pub written: usize,
     pub rewritten: Rewritten,
     tile: Box<Tile>,
+    compare: Compare,
     candidates: Vec<u32>,
     /// The op and the input of the last operation that succeeded.
     last: Option<(u8, usize)>,
@@ -50,6 +51,7 @@ impl Worker {
             written: 0,
             rewritten,
             tile: Box::default(),
+            compare: best().0,
             candidates: filled(ROUND),
             last: None,
             shared,
@@ -87,7 +89,7 @@ impl Worker {
         let shared = &*self.shared;
         self.pairs.clear();
         let (trees, tile) = (&shared.trees, &mut self.tile);
-        shared.tree_templates.run(best().0, trees, tile, &mut self.pairs, pause);
+        shared.tree_templates.run(self.compare, trees, tile, &mut self.pairs, pause);
         let compared = u64::from(shared.parameters.trees) * shared.tree_templates.len() as u64;
         Some(compared)
     }
