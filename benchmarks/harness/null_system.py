@@ -10,13 +10,12 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 
 from harness.native import engine, fio, loadgen, program
+from harness.neighbour import neighbour
 from paired import Case, PeerMissing
 
 STRETCH_S = 1.0
@@ -165,18 +164,6 @@ def cores() -> int:
 def lost_share() -> float:
     """What a fair scheduler leaves beside a spinning neighbour: it loses half of one core."""
     return 1.0 - 0.5 / cores()
-
-
-@contextmanager
-def neighbour() -> Iterator[None]:
-    """A program that spins on the first core."""
-    spin = f"import os; os.sched_setaffinity(0, [{min(os.sched_getaffinity(0))}])\nwhile True: pass"
-    child = subprocess.Popen([sys.executable, "-c", spin])
-    try:
-        yield
-    finally:
-        child.kill()
-        child.wait()
 
 
 def beside_a_neighbour() -> float:

@@ -1,6 +1,7 @@
 """The eight components under test and `null`; `COMPONENTS` is the only list of them."""
 
 from swarmbench.components.agents import Agents
+from swarmbench.components.assistant import Assistant
 from swarmbench.components.base import Component
 from swarmbench.components.consensus import Consensus
 from swarmbench.components.evolution import Evolution
@@ -12,12 +13,23 @@ from swarmbench.components.synthesis import Synthesis
 
 COMPONENTS: dict[str, type[Component]] = {
     kind.name: kind
-    for kind in (Agents, Consensus, Evolution, KnowledgeGraph, Memory, Null, Streaming, Synthesis)
+    for kind in (
+        Agents,
+        Assistant,
+        Consensus,
+        Evolution,
+        KnowledgeGraph,
+        Memory,
+        Null,
+        Streaming,
+        Synthesis,
+    )
 }
 
 __all__ = [
     "COMPONENTS",
     "Agents",
+    "Assistant",
     "Component",
     "Consensus",
     "Evolution",

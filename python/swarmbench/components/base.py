@@ -160,7 +160,10 @@ def agree(found: Arrays, right: Arrays, tolerance: float) -> bool:
             return False
         if tolerance and answer.dtype.kind == "f":
             allowed = tolerance * np.maximum(1.0, np.abs(expected.astype(np.float64)))
-            if not (np.abs(answer.astype(np.float64) - expected) <= allowed).all():
+            # A signalling NaN is no answer and no reason to stop.
+            with np.errstate(invalid="ignore"):
+                error = np.abs(answer.astype(np.float64) - expected)
+            if not (error <= allowed).all():
                 return False
         elif not np.array_equal(answer, expected):
             return False

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 mod agents;
 mod alone;
+mod assistant;
 mod checksum;
 mod consensus;
 mod evolution;
@@ -190,6 +191,7 @@ type Builder = fn(&str, &Build<'_>) -> Result<Arc<dyn Component>, BuildError>;
 /// The only list of native components: name and builder (parameters as a JSON object).
 const COMPONENTS: &[(&str, Builder)] = &[
     ("agents", agents::build),
+    ("assistant", assistant::build),
     ("consensus", consensus::build),
     ("evolution", evolution::build),
     ("knowledge_graph", knowledge_graph::build),

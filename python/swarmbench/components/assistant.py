@@ -1,0 +1,194 @@
+"""The `assistant` component: utterances parsed, commands and tokens generated, feedback learned."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from pydantic import Field
+
+from swarmbench.components import decoder, intents
+from swarmbench.components.base import Arrays, Component, Op, Profile
+from swarmbench.components.decoder import BEGIN, PROMPT_MAX, SHAPES, Model
+from swarmbench.components.utterances import (
+    UNKNOWN,
+    Utterance,
+    command,
+    utterances,
+)
+
+_UTTERANCES_MIN, _FEEDBACK_MIN = 64, 1
+#: Bytes of an utterance in the pool, and of its number among those with an intent.
+_POOLED_BYTES = 152 + 4
+_FEEDBACK_BYTES, _ROW_BYTES = 16, 2 * intents.LANES
+_WEIGHTS_BYTES = intents.BUCKETS * _ROW_BYTES
+#: Features of the examples while the classifier is trained, with what a growing array keeps.
+_TRAINING_BYTES = intents.EXAMPLES * (2 * 128 + 2 * 16)
+#: Features of an utterance, and tokens of a prompt, in the mean over held-out templates.
+_FEATURES, _PROMPT = 55, 11
+
+
+@lru_cache(maxsize=2)
+def _pool(seed: int, count: int) -> tuple[list[Utterance], list[int]]:
+    """The utterances, and the numbers of those that have an intent."""
+    drawn = utterances("held_out", seed, 0, count)
+    return drawn, [number for number, each in enumerate(drawn) if each.label != UNKNOWN]
+
+
+def _pick(key: int, count: int) -> int:
+    """Which of `count` things the operation of `key` is about (Knuth's multiplicative hash)."""
+    mixed = (key * 0x9E3779B97F4A7C15 & 0xFFFFFFFFFFFFFFFF) >> 32
+    return mixed * count >> 32
+
+
+def _bytes(text: bytes) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    return np.frombuffer(text, dtype=np.uint8).copy()
+
+
+class Assistant(Component):
+    """Utterances of 20 to 120 bytes, of templates that the classifier was not trained on.
+
+    `parse` finds intent and slots; `generate` writes the command of an utterance's intent and
+    slots, which is parsed back to them, and lets a small decoder with seeded, meaningless weights
+    say `tokens` tokens to it; `learn` takes one gradient step of the classifier, on a copy of the
+    worker's own, and remembers the feedback in a bounded store.
+    """
+
+    name: ClassVar[str] = "assistant"
+    unit: ClassVar[str] = "requests"
+    #: A parse reads a line of weights per feature; `generate` every weight of the decoder once a
+    #: token, less the half of a quarter of each layer's that a ReLU leaves out, and the
+    #: embedding once for each token of the answer; `learn` reads a parse's lines twice and
+    #: writes them. All of it is small enough for a cache.
+    ops: ClassVar[tuple[Op, ...]] = (
+        Op("parse", "requests", "cache_read_bytes_s", float(_FEATURES * _ROW_BYTES)),
+        Op("generate", "requests", "cache_read_bytes_s", 1e8),
+        Op("learn", "requests", "cache_read_bytes_s", float(3 * _FEATURES * _ROW_BYTES)),
+    )
+    weights: ClassVar[dict[str, float]] = {"parse": 1.0, "generate": 1.0, "learn": 1.0}
+    production_rate_s: ClassVar[float | None] = 10.0
+    stress_in_flight: ClassVar[int] = 32
+    #: The decoder sums in single precision; its logits are of size 1 to 4.
+    tolerance: ClassVar[float] = 2e-5
+    claim: ClassVar[str] = "intent < 10 ms, generation < 50 ms, learning < 5 ms"
+
+    #: Utterances kept and taken in turns.
+    utterances: int = Field(default=8192, ge=_UTTERANCES_MIN, le=1 << 16)
+    #: Pieces of feedback that a worker remembers; the oldest is forgotten.
+    feedback_max: int = Field(default=4096, ge=_FEEDBACK_MIN, le=1 << 20)
+    #: Tokens of an answer.
+    tokens: int = Field(default=64, ge=1, le=64)
+    #: 1.5 or 25 million parameters.
+    model: Model = "small"
+
+    @classmethod
+    def small(cls) -> Self:
+        """Few utterances and short answers."""
+        return cls(utterances=512, feedback_max=64, tokens=8)
+
+    @classmethod
+    def for_profile(cls, profile: Profile, **parameters: Any) -> Self:
+        """The same sizes in every profile."""
+        return cls(**parameters)
+
+    def resident_bytes(self, workers: int) -> int:
+        """Classifier, decoder and pool; a copy of the classifier, the feedback and the decoder's
+        keys, values and activations for every worker."""
+        shape = SHAPES[self.model]
+        shared = _WEIGHTS_BYTES + shape.shared_bytes() + self.utterances * _POOLED_BYTES
+        learner = _WEIGHTS_BYTES + self.feedback_max * _FEEDBACK_BYTES
+        learner += intents.FEATURES_MAX * _ROW_BYTES
+        return shared + workers * (learner + shape.copy_bytes())
+
+    def build_bytes(self) -> int:
+        """What is shared, and the examples that the classifier is trained on."""
+        return self.resident_bytes(0) + _TRAINING_BYTES
+
+    def fitted(self, budget_bytes: int, workers: int) -> tuple[Self, list[str]]:
+        """Fewer utterances, then less feedback; the classifier and the decoder keep their size."""
+        sized, lines = self, list[str]()
+        bounds = {
+            "utterances": (_UTTERANCES_MIN, _POOLED_BYTES),
+            "feedback_max": (_FEEDBACK_MIN, workers * _FEEDBACK_BYTES),
+        }
+        for field, (least, each_bytes) in bounds.items():
+            excess_bytes = sized.peak_bytes(workers) - budget_bytes
+            before: int = getattr(sized, field)
+            if excess_bytes > 0 and before > least:
+                after = max(least, before - -(-excess_bytes // each_bytes))
+                sized = sized.model_copy(update={field: after})
+                lines.append(f"assistant.{field}: {before} -> {after}")
+        return sized, lines
+
+    def cost(self, op: Op) -> float:
+        """`generate` by the decoder's size and the tokens of an answer."""
+        if op.name != "generate":
+            return op.cost
+        shape = SHAPES[self.model]
+        positions = _PROMPT + self.tokens - 1
+        embedding = shape.parameters - shape.layer_parameters
+        return positions * shape.layer_parameters * 5 / 6 + self.tokens * embedding
+
+    def inputs(self, op: str, seed: int, key: int) -> Arrays:
+        """`seed` (u64), `text` (u8), and but for `parse` its `label` (u8): 0 for unknown, else
+        intent + 1."""
+        pool, requests = _pool(seed, self.utterances)
+        number = _pick(key, len(pool))
+        if op == "generate":
+            number = requests[_pick(key, len(requests))]
+        given: Arrays = {
+            "seed": np.array([seed], dtype=np.uint64),
+            "text": _bytes(pool[number].text),
+        }
+        if op != "parse":
+            given["label"] = np.array([pool[number].label], dtype=np.uint8)
+        return given
+
+    def reference(self, op: str, inputs: Arrays) -> Arrays:
+        """`label` and `slots` (u8: start and length by kind); or `command` (u8), `tokens` (u32)
+        and the `logits` of the last (f32); or the scores of all classes (i32) `before` and
+        `after` the step, and a `checksum` (u64) of the weights."""
+        seed, text = int(inputs["seed"][0]), inputs["text"].tobytes()
+        if op == "generate":
+            return self._generated(seed, text, int(inputs["label"][0]))
+        weights = intents.trained(seed)
+        if op == "parse":
+            label, slots = intents.parse(weights, text)
+            return {"label": np.array([label], dtype=np.uint8), "slots": slots.reshape(-1)}
+        return learned(weights, [text], [int(inputs["label"][0])])
+
+    def _generated(self, seed: int, text: bytes, label: int) -> Arrays:
+        slots = intents.slots_of(intents.tokens_of(text), label)
+        values = {
+            kind: text[start : start + length]
+            for kind, (start, length) in enumerate(slots.tolist())
+            if length
+        }
+        written = command(label, values)
+        speaker = decoder.decoder(self.model, seed)
+        vocabulary = speaker.shape.vocabulary
+        words = intents.words_of(written)[: PROMPT_MAX - 1]
+        prompt = [BEGIN, *(intents.fnv1a(word) % vocabulary for _, word in words)]
+        tokens, logits = speaker.greedy(prompt, self.tokens)
+        return {
+            "command": _bytes(written),
+            "tokens": np.array(tokens, dtype=np.uint32),
+            "logits": logits.astype(np.float32),
+        }
+
+
+def learned(served: intents.Weights, texts: list[bytes], labels: list[int]) -> Arrays:
+    """The scores before and after the step on every text, one after the other, and the digest of
+    the weights in the end."""
+    weights = served.copy()
+    before, after = [], []
+    for text, label in zip(texts, labels, strict=True):
+        features = intents.features_of(text, intents.tokens_of(text))
+        before.append(intents.step(weights, features, label, intents.FEEDBACK_STEP))
+        after.append(intents.scores_of(weights, features))
+    return {
+        "before": np.concatenate(before).astype(np.int32),
+        "after": np.concatenate(after).astype(np.int32),
+        "checksum": np.array([intents.checksum(weights)], dtype=np.uint64),
+    }
