@@ -222,7 +222,7 @@ def test_a_budget_shrinks_pools_and_blocks_and_says_so() -> None:
             assert fitted.resident_bytes(workers) <= budget * workers
             assert Memory.model_validate(fitted.model_dump()) == fitted
             for line in lines:
-                key, _, sizes = line.removeprefix("memory.").partition(": ")
+                key, _, sizes = line.partition(": ")
                 assert sizes == f"{getattr(Memory(), key)} -> {getattr(fitted, key)}"
     assert Memory().fitted(1 << 40, 2) == (Memory(), [])
     quick = Memory.for_profile("quick")

@@ -224,6 +224,10 @@ class Plan:
             + _SUMMARY_BYTES_PER_COMPONENT * len(self.workloads)
         )
 
+    def component_written_bytes(self) -> int:
+        """Most bytes that the components write, where any of them runs."""
+        return sum(each.component.written_bytes() for each in self.workloads)
+
     def to_json(self) -> dict[str, Any]:
         """The plan as JSON values, without secrets."""
         fields = {part.name: getattr(self, part.name) for part in dataclasses.fields(self)}
@@ -244,7 +248,7 @@ class Plan:
             f"phases    {phases}",
             *(f"load      {_load_line(each, self.memory)}" for each in self.workloads),
             f"time      {self.phases.total_s / 60:.1f} minutes, preparation and calibration apart",
-            f"writes    {about_bytes(self.written_bytes())} "
+            f"writes    {about_bytes(self.written_bytes() + self.component_written_bytes())} "
             f"of {about_bytes(self.disk_write_budget_bytes)} allowed",
             f"memory    {about_bytes(self.resident_bytes())} "
             f"of {about_bytes(self.memory_budget_bytes)} allowed",

@@ -92,6 +92,14 @@ class Component(BaseModel, ABC):
         """Most bytes that it ever holds: what has to fit into a budget."""
         return max(self.resident_bytes(workers), self.build_bytes())
 
+    def written_bytes(self) -> int:
+        """Most bytes that it writes to a disk in a run."""
+        return 0
+
+    def writing(self, budget_bytes: int) -> tuple[Self, list[str]]:
+        """Itself, writing no more than the budget, and a line about what follows from its end."""
+        return self, []
+
     def cost(self, op: Op) -> float:
         """What one unit of `op` must move at this component's own sizes, in the roof's unit."""
         return op.cost

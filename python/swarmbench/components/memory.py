@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -11,6 +12,7 @@ from pydantic import Field, model_validator
 
 from swarmbench.components import chunks, philox
 from swarmbench.components.base import Arrays, Component, Op, Profile
+from swarmbench.units import about_bytes
 
 #: First domain of this component's random streams.
 _DOMAIN = 0x4D454D00
@@ -151,6 +153,27 @@ class Memory(Component):
             allocation_max_bytes=1_000_000,
         )
 
+    def unfit(self, backend: str) -> tuple[str, str] | None:
+        """A directory must be there, and every block may be written once."""
+        if not Path(self.directory).is_dir():
+            return "directory", f"there is no directory `{self.directory}`; give one"
+        least = sum(-(-size // _PAGE_BYTES) * _PAGE_BYTES for size in self.block_sizes())
+        if self.write_budget_bytes < least:
+            allowed = about_bytes(self.write_budget_bytes)
+            problem = f"{allowed} is less than the {about_bytes(least)} of its blocks"
+            return "write_budget_bytes", problem
+        return None
+
+    def written_bytes(self) -> int:
+        """All that its own budget allows: how soon it is spent depends on the disk."""
+        return self.write_budget_bytes
+
+    def writing(self, budget_bytes: int) -> tuple[Self, list[str]]:
+        """The smaller of its own budget and this one."""
+        budget_bytes = min(self.write_budget_bytes, budget_bytes)
+        bounded = self.model_copy(update={"write_budget_bytes": budget_bytes})
+        return bounded, [f"writes {about_bytes(budget_bytes)} at most, then migrations only read"]
+
     def cost(self, op: Op) -> float:
         """Allocations that touch nothing have no roof; filled ones write every byte."""
         if op.name != "allocate":
@@ -197,7 +220,7 @@ class Memory(Component):
             fitted = fitted.model_copy(update=changes)
         keys = ("pool_bytes", "allocation_max_bytes", "size_max_bytes")
         pairs = [(key, getattr(self, key), getattr(fitted, key)) for key in keys]
-        return fitted, [f"memory.{key}: {old} -> {new}" for key, old, new in pairs if old != new]
+        return fitted, [f"{key}: {old} -> {new}" for key, old, new in pairs if old != new]
 
     def lifetime_mean(self) -> float:
         """Mean lifetime of an allocation, in operations of its worker."""

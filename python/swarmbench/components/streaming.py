@@ -12,7 +12,7 @@ from pydantic import Field, field_validator, model_validator
 from swarmbench.components import chunks
 from swarmbench.components.base import Arrays, Component, Op, Profile
 from swarmbench.components.chunks import Bytes, Kind
-from swarmbench.units import check_shares
+from swarmbench.units import about_bytes, check_shares
 
 Placement = Literal["memory", "file", "device", "host_device_host", "file_device_file"]
 Blend = tuple[tuple[Kind, float], ...]
@@ -118,6 +118,16 @@ class Streaming(Component):
         if "file" in self.placement and not Path(self.directory).is_dir():
             return "directory", f"there is no directory `{self.directory}`; give one"
         return None
+
+    def written_bytes(self) -> int:
+        """Frames go to a file where the placement says so."""
+        return self.write_budget_bytes if self.placement == "file" else 0
+
+    def writing(self, budget_bytes: int) -> tuple[Self, list[str]]:
+        """The smaller of its own budget and this one."""
+        budget_bytes = min(self.write_budget_bytes, budget_bytes)
+        bounded = self.model_copy(update={"write_budget_bytes": budget_bytes})
+        return bounded, [f"writes {about_bytes(budget_bytes)} at most, then chunks are rejected"]
 
     @classmethod
     def for_profile(cls, profile: Profile, **parameters: Any) -> Self:

@@ -97,7 +97,29 @@ def resolve(
             f"the run would write {needed} and only {allowed} of disk are allowed and free",
             hint="raise `--disk-write-budget`, or choose another disk by `--out`",
         )
-    return plan
+    return _bound_writes(plan)
+
+
+def _bound_writes(plan: Plan) -> Plan:
+    """Leaves to the components what the run's own files leave of the write budget, in equal parts.
+
+    What a component cannot run with is a `MachineError`.
+    """
+    writers = [each.name for each in plan.workloads if each.component.written_bytes() > 0]
+    left = plan.disk_write_budget_bytes - plan.written_bytes()
+    workloads, notes = list(plan.workloads), list(plan.notes)
+    for position, each in enumerate(workloads):
+        if each.name not in writers:
+            continue
+        component, lines = each.component.writing(left // len(writers))
+        if (unfit := component.unfit("cpu")) is not None:
+            raise MachineError(
+                f"component `{each.name}`: {unfit[0]}: {unfit[1]}",
+                hint="raise `--disk-write-budget`, or leave components out by `--components`",
+            )
+        workloads[position] = replace(each, component=component)
+        notes += [f"{each.name}: {line}" for line in lines]
+    return replace(plan, workloads=tuple(workloads), notes=tuple(notes))
 
 
 def _unused(config: Config) -> list[str]:

@@ -1,8 +1,11 @@
-//! What `evaluate` computes: the answers that the NumPy reference also gives.
+//! What `evaluate` computes: the answers that the NumPy reference also gives, and the disk's floor.
+
+use std::time::Instant;
 
 use super::draws::Allocation;
 use super::mover::Extent;
 use super::storm::{Outcome, WHEEL};
+use super::transfers::Task;
 use super::{OPS, Path, Role, Scratch, Shared, open_mover, refuse};
 use crate::operations::{Array, Arrays, BuildError, NoPause};
 
@@ -16,13 +19,16 @@ impl Shared {
     /// arrived and its `checksum` (u64). `allocate` steps a fresh storm through `sizes` (u64) and
     /// `lifetimes` (u64): whether each was `accepted` (u8: 1; 0 over the bound, 2 not placed) and
     /// the `live_bytes` (u64) after it. Beside the ops: `source` (`op` u8, `key` u64 → the inputs)
-    /// and `places` (as `allocate` → `offsets` u64 of what was placed, else 2^64 - 1).
+    /// and `places` (as `allocate` → `offsets` u64 of what was placed, else 2^64 - 1). `disk` moves
+    /// so many `bytes` (u64; one per trip) out and back with nothing copied and nothing summed, by
+    /// the same requests: the `elapsed_ns` (u64) of each trip.
     pub fn answers(&self, op: &str, inputs: &Arrays) -> Result<Arrays, BuildError> {
         match op {
             "migrate" | "round_trip" => self.there_and_back(bytes(inputs, "block")?),
             "allocate" | "places" => {
                 self.stepped(op == "places", words(inputs, "sizes")?, words(inputs, "lifetimes")?)
             }
+            "disk" => self.disk_alone(words(inputs, "bytes")?),
             "source" => self.source_of(inputs),
             _ => Err(wrong("op", format!("there is no op `{op}`"))),
         }
@@ -48,6 +54,35 @@ impl Shared {
             ("block".into(), Array::U8(room)),
             ("checksum".into(), Array::U64(vec![arrived])),
         ]))
+    }
+
+    fn disk_alone(&self, trips: &[u64]) -> Result<Arrays, BuildError> {
+        let most = self.parameters.size_max_bytes;
+        if let Some(bytes) = trips.iter().find(|bytes| !(1..=most).contains(bytes)) {
+            return Err(wrong("bytes", format!("{bytes} is not within 1 to {most}")));
+        }
+        let mut mover = self.mover().map_err(refuse("io"))?;
+        // A file of its own, so that no block is touched.
+        let directory = Path::new(&self.parameters.directory);
+        let scratch = Scratch::create(directory).map_err(refuse("directory"))?;
+        let failed = refuse("bytes");
+        let mut elapsed = Vec::new();
+        // The first trip makes room in the file.
+        for (trip, &bytes) in trips.iter().max().into_iter().chain(trips).enumerate() {
+            if !self.tiers.budget.take(Extent::padded_bytes(bytes as usize)) {
+                return Err(wrong("write_budget_bytes", "is spent".to_owned()));
+            }
+            let file = scratch.descriptor();
+            let extent = Extent { file, offset: 0, bytes: bytes as usize, mask: 0 };
+            let began = Instant::now();
+            mover.bare(extent, Task::Write, &mut NoPause).map_err(&failed)?;
+            mover.bare(extent, Task::Read, &mut NoPause).map_err(&failed)?;
+            if trip > 0 {
+                elapsed.push(began.elapsed().as_nanos() as u64);
+            }
+        }
+        self.keep(Some(mover), None);
+        Ok(Arrays::from([("elapsed_ns".into(), Array::U64(elapsed))]))
     }
 
     fn stepped(&self, places: bool, sizes: &[u64], lives: &[u64]) -> Result<Arrays, BuildError> {

@@ -85,11 +85,10 @@ impl Mover {
             let (start, bytes) = to.chunk(number, chunk_bytes);
             self.transfers.finish(slot, pause)?;
             let buffer = self.transfers.buffer(slot);
-            let padded = bytes.next_multiple_of(PAGE_BYTES);
             let piece = &block[start..start + bytes];
             leaving.copy(piece, &mut buffer[..bytes], to.mask, Side::Source);
-            buffer[bytes..padded].fill(0);
-            self.transfers.begin(slot, Task::Write, to.file, padded, to.offset + start as u64)?;
+            buffer[bytes..bytes.next_multiple_of(PAGE_BYTES)].fill(0);
+            self.begin(to, number, Task::Write)?;
             pause.point();
         }
         Ok(())
@@ -143,12 +142,29 @@ impl Mover {
         Ok(())
     }
 
+    /// Moves whatever is in the staging buffers, with nothing copied and nothing summed: what the
+    /// disk does by itself.
+    ///
+    /// # Errors
+    /// The first failure of any chunk, once none is in flight.
+    pub fn bare(&mut self, extent: Extent, task: Task, pause: &mut dyn Pause) -> io::Result<()> {
+        let begun = (0..extent.chunks(self.transfers.chunk_bytes())).try_for_each(|number| {
+            self.transfers.finish(number % self.transfers.slots(), pause)?;
+            self.begin(extent, number, task)
+        });
+        let ended = self.transfers.finish_all(pause);
+        begun.and(ended)
+    }
+
     fn ask(&mut self, from: Extent, number: usize) -> io::Result<()> {
-        let chunk_bytes = self.transfers.chunk_bytes();
+        self.begin(from, number, Task::Read)
+    }
+
+    fn begin(&mut self, extent: Extent, number: usize, task: Task) -> io::Result<()> {
         let slot = number % self.transfers.slots();
-        let (start, bytes) = from.chunk(number, chunk_bytes);
+        let (start, bytes) = extent.chunk(number, self.transfers.chunk_bytes());
         let padded = bytes.next_multiple_of(PAGE_BYTES);
-        self.transfers.begin(slot, Task::Read, from.file, padded, from.offset + start as u64)
+        self.transfers.begin(slot, task, extent.file, padded, extent.offset + start as u64)
     }
 }
 
