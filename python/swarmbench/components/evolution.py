@@ -11,6 +11,8 @@ from swarmbench.components import genetics
 from swarmbench.components.base import Arrays, Component, Op, Profile
 
 _PROFILE_GENOMES: dict[Profile, int] = {"quick": 64, "standard": 256, "full": 1000}
+#: A check reads the whole population at once: 0.05 to 1.5 ms at these genomes.
+_PROFILE_CHECKED_EVERY: dict[Profile, int] = {"quick": 1, "standard": 4, "full": 16}
 _POPULATION_MIN = 16
 #: Children whose parents and masks are drawn together (`evolution/breed.rs`).
 _TILE = 8
@@ -78,8 +80,11 @@ class Evolution(Component):
 
     @classmethod
     def for_profile(cls, profile: Profile, **parameters: Any) -> Self:
-        """Genomes of 64, 256 or 1000; given parameters win."""
-        return cls(**{"genome": _PROFILE_GENOMES[profile], **parameters})
+        """Genomes of 64, 256 or 1000, every, every 4th or every 16th generation checked; given
+        parameters win."""
+        genome = _PROFILE_GENOMES[profile]
+        checked_every = _PROFILE_CHECKED_EVERY[profile]
+        return cls(**{"genome": genome, "checked_every": checked_every, **parameters})
 
     @classmethod
     def small(cls) -> Self:

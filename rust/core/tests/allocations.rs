@@ -103,10 +103,17 @@ fn nothing_is_allocated_under_load() {
         "agreement": 0.9, "byzantine": 0.0, "duplicates": 0.02, "stored_votes": 1000,
         "oracle_every": 65536
     }"#;
+    let evolution = r#"{
+        "population": 100, "genome": 64, "elites": 4, "tournament": 3, "mutation": 0.5,
+        "sigma": 0.1, "target_share": 0.25, "checked_every": 1
+    }"#;
+    let loads = [
+        ("null", "{}", vec![1.0]),
+        ("consensus", consensus, vec![1.0, 1.0, 1.0, 1.0]),
+        ("evolution", evolution, vec![1.0, 1.0, 1.0]),
+    ];
     for pacer_cpu in [None, Some(0)] {
-        for (name, parameters, weights) in
-            [("null", "{}", vec![1.0]), ("consensus", consensus, vec![1.0, 1.0, 1.0, 1.0])]
-        {
+        for (name, parameters, weights) in loads.clone() {
             let engine = engine(name, parameters, weights, pacer_cpu);
             for closed in [false, true] {
                 let found = allocations_under_load(&engine, closed);

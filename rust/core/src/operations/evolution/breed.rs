@@ -11,8 +11,9 @@ use crate::operations::pages::prefetch;
 
 /// Children whose parents and masks are drawn together.
 pub const TILE: usize = BLOCKS;
-/// Lines of each parent that are asked for ahead; the rest follows in order.
-const PREFETCHED: usize = 8;
+/// Groups of each parent that are asked for before its tile is bred; the others are asked for as
+/// many groups ahead.
+const AHEAD: usize = 2;
 
 /// The population that children are bred from, and what is drawn for them.
 pub struct Family<'a> {
@@ -157,6 +158,12 @@ fn cross<L: Lanes, const FITNESS: u8>(
     let [first, second] = parents.map(|lines| lines.chunks_exact(GROUP_LINES));
     let lines = row.chunks_exact_mut(GROUP_LINES).zip(first.zip(second));
     for (group, ((row, (first, second)), genes)) in lines.zip(&plan.genes).enumerate() {
+        if group + AHEAD < plan.groups {
+            for line in (group + AHEAD) * GROUP_LINES..(group + AHEAD + 1) * GROUP_LINES {
+                prefetch(parents[0], line);
+                prefetch(parents[1], line);
+            }
+        }
         let [front, back] =
             words::<L>(group * BLOCKS, individual as u32, family.key, &plan.normals.rounds);
         let [n0, n1] = normals(front, sigma);
@@ -188,7 +195,7 @@ fn pair_up(family: &Family<'_>, control: &[u32]) -> [[usize; 2]; TILE] {
     for (pair, drawn) in parents.iter_mut().zip(control.chunks_exact(control.len() / TILE)) {
         *pair = choose(family, drawn);
         for parent in *pair {
-            let row = &family.rows[parent * lines..][..lines.min(PREFETCHED)];
+            let row = &family.rows[parent * lines..][..lines.min(AHEAD * GROUP_LINES)];
             for line in 0..row.len() {
                 prefetch(row, line);
             }

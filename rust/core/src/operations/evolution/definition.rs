@@ -71,37 +71,37 @@ pub struct Made {
     pub gene: f32,
 }
 
-/// All genes of a child of `before`.
-pub fn child(plan: &Plan, before: &Population, individual: usize, request: u64) -> Vec<Made> {
+/// All genes of a child of `before`, in order.
+pub fn child<'a>(
+    plan: &'a Plan,
+    before: &'a Population,
+    individual: usize,
+    request: u64,
+) -> impl Iterator<Item = Made> + 'a {
     let parents = [0, 1].map(|which| parent(plan, &before.ranks, individual, request, which));
     let masks = 2 * plan.parameters.tournament;
-    let words = plan.words();
-    let bit = |index: usize, gene: usize| {
-        control(plan, individual, request, masks + index * words + gene / MASKED) >> (gene % MASKED)
-            & 1
+    let bit = move |index: usize, gene: usize| {
+        let word = masks + index * plan.words() + gene / MASKED;
+        (control(plan, individual, request, word) >> (gene % MASKED)) & 1
     };
-    (0..plan.parameters.genome)
-        .map(|gene| {
-            let parents = parents.map(|each| before.row(plan, each)[gene / LANES].0[gene % LANES]);
-            let inherited = parents[bit(0, gene) as usize];
-            let drawn = (0..plan.chance.bits).map(|layer| (1 - bit(1 + layer, gene)) << layer);
-            let mutated = drawn.sum::<u32>() < plan.chance.numerator;
-            let moved =
-                if mutated { inherited + step(plan, individual, request, gene) } else { inherited };
-            Made { parents, inherited, mutated, gene: moved.clamp(-BOUND, BOUND) }
-        })
-        .collect()
+    (0..plan.parameters.genome).map(move |gene| {
+        let parents = parents.map(|each| before.row(plan, each)[gene / LANES].0[gene % LANES]);
+        let inherited = parents[bit(0, gene) as usize];
+        let drawn = (0..plan.chance.bits).map(|layer| (1 - bit(1 + layer, gene)) << layer);
+        let mutated = drawn.sum::<u32>() < plan.chance.numerator;
+        let step = if mutated { step(plan, individual, request, gene) } else { 0.0 };
+        let moved = if mutated { inherited + step } else { inherited };
+        Made { parents, inherited, mutated, gene: moved.clamp(-BOUND, BOUND) }
+    })
 }
 
 /// The fitness in double precision, and how far from it the one in single precision may be.
 pub fn fitness(plan: &Plan, kind: u8, row: &[Line]) -> (f64, f64) {
-    let genes: Vec<f64> =
-        row.iter().flat_map(|line| line.0).take(plan.parameters.genome).map(f64::from).collect();
     if kind == MLP {
-        return network_error(plan, &genes);
+        return network_error(plan, row);
     }
+    let genes = row.iter().flat_map(|line| line.0).take(plan.parameters.genome).map(f64::from);
     let sum: f64 = genes
-        .iter()
         .map(|x| match kind {
             SPHERE => x * x,
             _ => x * x + 10.0 - 10.0 * (2.0 * std::f64::consts::PI * x).cos(),
@@ -110,13 +110,15 @@ pub fn fitness(plan: &Plan, kind: u8, row: &[Line]) -> (f64, f64) {
     (sum, TOLERANCE * sum + 1e-12)
 }
 
-fn network_error(plan: &Plan, genes: &[f64]) -> (f64, f64) {
+fn network_error(plan: &Plan, row: &[Line]) -> (f64, f64) {
     let (mut sum, mut bound) = (0.0, 0.0);
     for sample in 0..SAMPLES {
         let at = |lines: &[Line]| f64::from(lines[sample / LANES].0[sample % LANES]);
         let [left, right] = plan.samples.inputs.each_ref().map(|lines| at(lines));
         let (mut output, mut size) = (0.0, 0.0);
-        for unit in genes.chunks_exact(4) {
+        let units = row.iter().flat_map(|line| line.0.chunks_exact(4));
+        for unit in units.take(plan.parameters.genome / 4) {
+            let unit: [f64; 4] = std::array::from_fn(|weight| f64::from(unit[weight]));
             output += (unit[0] * left + unit[1] * right + unit[2]).max(0.0) * unit[3];
             size +=
                 ((unit[0] * left).abs() + (unit[1] * right).abs() + unit[2].abs()) * unit[3].abs();

@@ -11,8 +11,8 @@ use super::population::{Digest, Population, fitness_of, individual_of, ranked};
 use super::{OPS, Shared};
 use crate::operations::{Completion, Fault, Operation, Pause, Request, Status, Verdict};
 
-/// Genes bred between two pauses: 20 to 200 us, by the CPU's vectors and the fitness function.
-const CHUNK_GENES: usize = 32 << 10;
+/// Genes bred between two pauses: 10 to 200 us, by the CPU's vectors and the fitness function.
+const CHUNK_GENES: usize = 16 << 10;
 /// Children that a check makes again by the definition.
 const RECOMPUTED: usize = 2;
 
@@ -27,20 +27,20 @@ struct Search {
 
 /// The last generation, as its check needs it.
 #[derive(Clone, Copy)]
-struct Last {
-    request: Request,
-    digest: Digest,
+pub struct Last {
+    pub request: Request,
+    pub digest: Digest,
 }
 
 pub struct Island {
     shared: Arc<Shared>,
     /// One for each op type.
-    populations: Vec<Population>,
+    pub populations: Vec<Population>,
     searches: Vec<Search>,
     /// Where the next generation goes; after `run` it is the one before.
     spare: Population,
     scratch: Scratch,
-    last: Option<Last>,
+    pub last: Option<Last>,
 }
 
 /// Children of a chunk: whole tiles.
@@ -163,7 +163,7 @@ impl Island {
         let row = after.row(plan, individual);
         let made = definition::child(plan, &self.spare, individual, request.key);
         let genes = row.iter().flat_map(|line| line.0);
-        let same = genes.zip(&made).all(|(gene, made)| {
+        let same = genes.zip(made).all(|(gene, made)| {
             gene.to_bits() == made.gene.to_bits()
                 && gene.abs() <= BOUND
                 && (made.mutated || made.parents.contains(&gene))
