@@ -97,4 +97,6 @@ $(PEERS)/.built: $(VENV)/.tools pyproject.toml constraints.txt $(EXTRA) $(SOURCE
 bench-peers: $(PEERS)/.built ## each kernel beside the best library for its job
 	$(PEERS)/bin/python benchmarks/engine.py
 	$(PEERS)/bin/python benchmarks/components.py
+	$(PEERS)/bin/python benchmarks/neighbour.py
+	$(PEERS)/bin/python benchmarks/steady.py
 	$(PEERS)/bin/python benchmarks/search.py

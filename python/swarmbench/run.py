@@ -33,7 +33,7 @@ from swarmbench.scenarios import max_throughput
 from swarmbench.scenarios.slo import Slo
 from swarmbench.schema import BOTTLENECKS_SCHEMA, Bottlenecks, ClockFigures, Result
 from swarmbench.simulated import NoMachine, simulated_engine
-from swarmbench.workloads import native_workload
+from swarmbench.workloads import Host, native_workload
 
 #: Seconds for which a component alone shows the throughput that its share is taken of.
 CAPACITY_S = 1.5
@@ -135,18 +135,9 @@ class _Run:
         self._directory.write_manifest(self._manifest)
         kernel_clock = machine.clock_source()
         engine, tracks, rates = self._engine(components)
-        recording = Recording(
-            self._directory,
-            progress=self._progress,
-            total_s=plan.phases.total_s,
-            interval_s=plan.sample_interval_s,
-            health=Watch(plan.health),
-            limits_ns={
-                each.name: each.latency_target_ns
-                for each in plan.workloads
-                if each.latency_target_ns is not None
-            },
-        )
+        hosted = () if plan.simulation else plan.workloads
+        host = Host(engine, hosted, plan.seed)
+        recording = self._recording()
         try:
             with self._watched(engine) as (meter, sampler):
                 driver = EngineDriver(
@@ -178,6 +169,9 @@ class _Run:
             )
         finally:
             engine.stop()
+        host.join()
+        if host.failures:
+            self._manifest["hosted_failures"] = host.failures
         self._directory.write_bottlenecks(
             Bottlenecks(
                 schema=BOTTLENECKS_SCHEMA,
@@ -187,6 +181,20 @@ class _Run:
         )
         self._directory.write_result(result)
         return result
+
+    def _recording(self) -> Recording:
+        return Recording(
+            self._directory,
+            progress=self._progress,
+            total_s=self._plan.phases.total_s,
+            interval_s=self._plan.sample_interval_s,
+            health=Watch(self._plan.health),
+            limits_ns={
+                each.name: each.latency_target_ns
+                for each in self._plan.workloads
+                if each.latency_target_ns is not None
+            },
+        )
 
     def _calibrated(self) -> Calibration:
         """The ceilings that results refer to, before anything else takes a share of them."""

@@ -1,8 +1,12 @@
-"""A planned workload as the native engine takes it."""
+"""A planned workload as the native engine takes it, and the hosting of those in Python."""
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable, Sequence
+
 from swarmbench import _native
+from swarmbench.components import Component
 from swarmbench.plan import WorkloadPlan
 
 
@@ -31,3 +35,41 @@ def native_workload(
         overload=each.overload,
         planted_delay=planted_delay,
     )
+
+
+class Host:
+    """Serves the workloads whose components have no native backend, a thread for each.
+
+    The threads end when the engine is stopped. `failures` has then, by component, the first thing
+    that an operation raised; every one that did was counted as an error.
+    """
+
+    def __init__(
+        self, engine: _native.Engine, workloads: Sequence[WorkloadPlan], seed: int
+    ) -> None:
+        self.failures: dict[str, str] = {}
+        self._threads: list[threading.Thread] = []
+        native = _native.component_names()
+        for component in (each.component for each in workloads if each.name not in native):
+            drain = engine.drain()
+            assert drain is not None
+            served = threading.Thread(
+                target=self._serve, args=(drain, component, seed), name=component.name, daemon=True
+            )
+            served.start()
+            self._threads.append(served)
+
+    def _serve(self, drain: _native.Drain, component: Component, seed: int) -> None:
+        error = drain.serve(_call(component, seed), per_op=True)
+        if error is not None:
+            self.failures[component.name] = f"{type(error).__name__}: {error}"
+
+    def join(self) -> None:
+        """Waits for the threads, after the engine was stopped."""
+        for thread in self._threads:
+            thread.join()
+
+
+def _call(component: Component, seed: int) -> Callable[[int, int], bool]:
+    names = [op.name for op in component.ops]
+    return lambda op, key: component.perform(names[op], seed, key)

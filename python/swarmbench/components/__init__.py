@@ -1,4 +1,4 @@
-"""The eight components under test and `null`; `COMPONENTS` is the only list of them."""
+"""The components under test, `null` and those of third parties; `COMPONENTS` is the only list."""
 
 from swarmbench.components.agents import Agents
 from swarmbench.components.assistant import Assistant
@@ -10,6 +10,7 @@ from swarmbench.components.memory import Memory
 from swarmbench.components.null import Null
 from swarmbench.components.streaming import Streaming
 from swarmbench.components.synthesis import Synthesis
+from swarmbench.components.third_party import third_parties
 
 COMPONENTS: dict[str, type[Component]] = {
     kind.name: kind
@@ -25,6 +26,7 @@ COMPONENTS: dict[str, type[Component]] = {
         Synthesis,
     )
 }
+COMPONENTS |= {kind.name: kind for kind in third_parties(COMPONENTS)}
 
 __all__ = [
     "COMPONENTS",

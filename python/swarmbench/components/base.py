@@ -117,6 +117,15 @@ class Component(BaseModel, ABC):
     def reference(self, op: str, inputs: Arrays) -> Arrays:
         """The right answers, by the plainest NumPy that can be trusted."""
 
+    def perform(self, op: str, seed: int, key: int) -> bool:
+        """One operation in Python, of a component without a native backend; False is a failure.
+
+        It holds the interpreter, so such a component has one consumer beside the pool and its
+        figures are those of Python. Without a version of its own it computes the reference.
+        """
+        self.reference(op, self.inputs(op, seed, key))
+        return True
+
     @classmethod
     def small(cls) -> Self:
         """A version for tests: `reference` answers each op of it within about a second."""

@@ -71,6 +71,8 @@ class Prepared:
     backend: str
     seed: int
     native: _native.Component
+    #: It has no native backend: its operations are `Component.perform`, outside the pool.
+    is_hosted: bool = False
 
     @classmethod
     def build(
@@ -86,6 +88,9 @@ class Prepared:
         if backend not in BACKENDS:
             right = f"choose one of {', '.join((*BACKENDS, 'cuda'))}"
             raise ConfigurationError("backend", f"there is no `{backend}`; {right}")
+        if component.name not in _native.component_names():
+            native = _native.Component.outside([op.name for op in component.ops])
+            return cls(component, backend, seed, native, is_hosted=True)
         native = _native.Component(
             component.name,
             component.model_dump_json(),
@@ -108,8 +113,13 @@ class Prepared:
 
         The operations have the keys from `first_key` on, so the same call does the same work.
         Without `op` it is the component's main one. Raises `ConfigurationError` for an op that
-        there is not and for numbers below 1.
+        there is not and for numbers below 1, `MachineError` for a component that is hosted.
         """
+        if self.is_hosted:
+            raise MachineError(
+                f"`{self.component.name}` has no native backend, so there is nothing to time alone",
+                hint="put it under load: swarmbench.run(components=[...])",
+            )
         for name, value in (("batches", batches), ("threads", threads)):
             if value < 1:
                 raise ConfigurationError(name, f"`{value}` is out of range; give at least 1")

@@ -14,7 +14,7 @@ from swarmbench.experiments.alone import measured_alone
 from swarmbench.measured import Held
 from swarmbench.plan import Plan
 from swarmbench.scenarios.steady import Rule, Steady
-from swarmbench.workloads import native_workload
+from swarmbench.workloads import Host, native_workload
 
 ROUNDS = 5
 #: How well each hold is to know throughput and median, as shares of them, and from how many
@@ -95,11 +95,13 @@ def along_threads(
                     workers=count,
                     worker_cpus=list(plan.cpus),
                 )
+                host = Host(engine, [each], plan.seed)
                 ops = built[each.name].ops()
                 try:
                     held = measured_alone(engine, each.name, ops, each.stress_in_flight, rule)
                 finally:
                     engine.stop()
+                host.join()
                 found.setdefault((each.name, count), []).append(held)
                 done += 1
     return [
