@@ -63,6 +63,7 @@ class Component:
     def evaluate(
         self, op: str, inputs: dict[str, npt.NDArray[Any]]
     ) -> dict[str, npt.NDArray[Any]]: ...
+    def caller(self, op: str) -> Caller: ...
     def run(
         self,
         op: str,
@@ -73,6 +74,11 @@ class Component:
         verify: bool = True,
         fault: str | None = None,
     ) -> dict[str, int]: ...
+
+@final
+class Caller:
+    def run(self, key: int, /) -> int: ...
+    def verify(self) -> tuple[int, int]: ...
 
 @final
 class Workload:

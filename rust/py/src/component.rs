@@ -10,6 +10,7 @@ use swarmbench_core::engine::Outside;
 use swarmbench_core::operations::{self, Build, BuildError, Checking, Fault, Tally};
 
 use crate::arrays::{arrays_from, arrays_to};
+use crate::caller::Caller;
 
 /// A component built for one seed; immutable, so any thread may use it.
 #[pyclass(frozen, module = "swarmbench._native")]
@@ -118,6 +119,11 @@ impl Component {
         arrays_to(py, answers)
     }
 
+    /// A worker's copy whose operations of type `op` are called one at a time.
+    fn caller(&self, op: &str) -> PyResult<Caller> {
+        Ok(Caller::new(&self.inner, self.index_of(op)?))
+    }
+
     /// Runs `count` operations of type `op` back to back on each of `threads` threads.
     ///
     /// `fault` ("flipped_bit", "lost_result", "doubled_result") damages each answer before it is
@@ -136,15 +142,7 @@ impl Component {
         fault: Option<&str>,
     ) -> PyResult<Bound<'py, PyDict>> {
         let checking = checking(verify, fault)?;
-        let index = self
-            .inner
-            .ops()
-            .iter()
-            .position(|known| *known == op)
-            .and_then(|index| u8::try_from(index).ok())
-            .ok_or_else(|| {
-                PyValueError::new_err(format!("{}: there is no op `{op}`", self.name))
-            })?;
+        let index = self.index_of(op)?;
         let total =
             py.detach(|| run_threads(&*self.inner, index, first_key, count, threads, checking));
         let dict = PyDict::new(py);
@@ -160,6 +158,15 @@ impl Component {
         dict.set_item("violations", total.violations)?;
         dict.set_item("planted", total.planted)?;
         Ok(dict)
+    }
+}
+
+impl Component {
+    fn index_of(&self, op: &str) -> PyResult<u8> {
+        let index = self.inner.ops().iter().position(|known| *known == op);
+        index
+            .and_then(|index| u8::try_from(index).ok())
+            .ok_or_else(|| PyValueError::new_err(format!("{}: there is no op `{op}`", self.name)))
     }
 }
 

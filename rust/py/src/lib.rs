@@ -4,6 +4,7 @@ use pyo3::prelude::*;
 
 mod arrays;
 mod calibrate;
+mod caller;
 mod component;
 mod drain;
 mod engine;
@@ -15,6 +16,8 @@ mod simulated;
 mod _native {
     #[pymodule_export]
     use super::calibrate::{Canary, CanaryReading, measure_ceilings};
+    #[pymodule_export]
+    use super::caller::Caller;
     #[pymodule_export]
     use super::component::Component;
     #[pymodule_export]

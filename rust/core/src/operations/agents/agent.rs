@@ -92,21 +92,39 @@ impl Agent {
         };
         let velocity_x = faster(self.velocity_x, sums.offset_x, sums.flow_x, noise[0]);
         let velocity_y = faster(self.velocity_y, sums.offset_y, sums.flow_y, noise[1]);
-        let moves = self.state < PAUSED;
+        // Masks instead of branches, so that a loop over agents becomes vectors.
+        let lives = mask(self.state != STOPPED);
+        let moves = mask(self.state < PAUSED);
         let tired = self.energy - STEP_COST - (sums.count - 1).min(CROWD_COST_MAX);
-        let rested = self.energy + REST_GAIN;
-        let energy = if moves { tired } else { rested };
-        let awake = if moves { ENERGY_LOW } else { ENERGY_HIGH };
-        let after = Self {
-            x: if moves { self.x.wrapping_add(velocity_x as u32) & wrap } else { self.x },
-            y: if moves { self.y.wrapping_add(velocity_y as u32) & wrap } else { self.y },
-            velocity_x: if moves { velocity_x } else { self.velocity_x },
-            velocity_y: if moves { velocity_y } else { self.velocity_y },
-            energy,
-            state: if energy < awake { PAUSED } else { RUNNING },
-            ticks: self.ticks.wrapping_add(1),
-            rng,
-        };
-        if self.state == STOPPED { self } else { after }
+        let energy = chosen(moves, tired, self.energy + REST_GAIN);
+        let awake = chosen(moves, ENERGY_LOW, ENERGY_HIGH);
+        let state = chosen(mask(energy < awake), PAUSED as i32, RUNNING as i32) as u32;
+        Self {
+            x: self.x.wrapping_add((velocity_x & moves) as u32) & wrap,
+            y: self.y.wrapping_add((velocity_y & moves) as u32) & wrap,
+            velocity_x: chosen(moves, velocity_x, self.velocity_x),
+            velocity_y: chosen(moves, velocity_y, self.velocity_y),
+            energy: chosen(lives, energy, self.energy),
+            state: chosen(lives, state as i32, self.state as i32) as u32,
+            ticks: self.ticks.wrapping_sub(lives as u32),
+            rng: [
+                chosen(lives, rng[0] as i32, self.rng[0] as i32) as u32,
+                chosen(lives, rng[1] as i32, self.rng[1] as i32) as u32,
+                chosen(lives, rng[2] as i32, self.rng[2] as i32) as u32,
+                chosen(lives, rng[3] as i32, self.rng[3] as i32) as u32,
+            ],
+        }
     }
+}
+
+/// All bits where it holds, else none.
+#[inline(always)]
+fn mask(holds: bool) -> i32 {
+    -i32::from(holds)
+}
+
+/// `yes` where the mask's bits are set, else `no`.
+#[inline(always)]
+fn chosen(mask: i32, yes: i32, no: i32) -> i32 {
+    yes & mask | no & !mask
 }

@@ -10,8 +10,6 @@ use super::tile::{LANES, Tile, place};
 
 /// Fewest columns: as many as the low 16 bits of a coordinate can tell apart.
 const COLUMNS_MIN: usize = 16;
-/// Rows of cells around an agent, and the most stretches they are in: two each at the seam.
-const STRETCHES_MAX: usize = 6;
 /// Bytes that the list needs per slot.
 pub const SLOT_BYTES: usize = 12;
 
@@ -25,16 +23,17 @@ pub struct Grid {
     pub slots: Vec<u32>,
 }
 
-/// Stretches of the sorted arrays that hold all whom an agent may see.
+/// Stretches of the sorted arrays that hold all whom an agent may see: one in each of three rows,
+/// and at the seam of the torus, where the columns are the first and the last ones, three more.
 pub struct Stretches {
-    bounds: [(u32, u32); STRETCHES_MAX],
-    count: usize,
+    pub rows: [(u32, u32); 3],
+    pub beyond_seam: Option<[(u32, u32); 3]>,
 }
 
 impl Stretches {
     #[inline(always)]
-    pub fn bounds(&self) -> &[(u32, u32)] {
-        &self.bounds[..self.count]
+    pub fn bounds(&self) -> impl Iterator<Item = (u32, u32)> {
+        self.rows.into_iter().chain(self.beyond_seam.into_iter().flatten())
     }
 }
 
@@ -93,10 +92,11 @@ impl Grid {
         self.starts.fill(0);
         for tile in &mut *tiles {
             let bits = self.column_bits;
-            let cells: [u32; LANES] = std::array::from_fn(|lane| {
-                let cell = tile.y[lane] >> CELL_BITS << bits | tile.x[lane] >> CELL_BITS;
-                if tile.state[lane] == STOPPED { vacant } else { cell }
-            });
+            let mut cells = [0; LANES];
+            for (lane, cell) in cells.iter_mut().enumerate() {
+                let own = tile.y[lane] >> CELL_BITS << bits | tile.x[lane] >> CELL_BITS;
+                *cell = if tile.state[lane] == STOPPED { vacant } else { own };
+            }
             tile.cell = cells;
             for cell in cells {
                 self.starts[cell as usize + 2] += 1;
@@ -130,28 +130,38 @@ impl Grid {
         }
     }
 
+    /// Where the agents of the columns `left..right` of three rows lie.
+    #[inline(always)]
+    fn around(&self, rows: [u32; 3], left: u32, right: u32) -> [(u32, u32); 3] {
+        let [above, own, below] = rows;
+        [
+            self.stretch(above, left, right),
+            self.stretch(own, left, right),
+            self.stretch(below, left, right),
+        ]
+    }
+
+    #[inline(always)]
+    fn stretch(&self, row: u32, left: u32, right: u32) -> (u32, u32) {
+        let first = (row << self.column_bits) as usize + 1;
+        (self.starts[first + left as usize], self.starts[first + right as usize])
+    }
+
     /// Where whoever can be seen from a cell is to be looked for.
     #[inline(always)]
     fn stretches(&self, cell: u32) -> Stretches {
-        let (bits, last) = (self.column_bits, (1u32 << self.column_bits) - 1);
-        let (row, column) = (cell >> bits, cell & last);
-        let mut found = Stretches { bounds: [(0, 0); STRETCHES_MAX], count: 3 };
-        let start = |row: u32, column: u32| self.starts[((row << bits) + column) as usize + 1];
+        let last = (1u32 << self.column_bits) - 1;
+        let (row, column) = (cell >> self.column_bits, cell & last);
         let rows = [row.wrapping_sub(1) & last, row, (row + 1) & last];
         if column.wrapping_sub(1) < last - 1 {
-            for (bounds, row) in found.bounds.iter_mut().zip(rows) {
-                *bounds = (start(row, column - 1), start(row, column + 2));
-            }
-            return found;
+            let rows = self.around(rows, column - 1, column + 2);
+            return Stretches { rows, beyond_seam: None };
         }
-        // At the seam the three columns are the first and the last ones.
         let (left, right) = if column == 0 { (2, last) } else { (1, last - 1) };
-        for (bounds, row) in found.bounds.chunks_exact_mut(2).zip(rows) {
-            bounds[0] = (start(row, 0), start(row, left));
-            bounds[1] = (start(row, right), start(row, last + 1));
+        Stretches {
+            rows: self.around(rows, 0, left),
+            beyond_seam: Some(self.around(rows, right, last + 1)),
         }
-        found.count = STRETCHES_MAX;
-        found
     }
 
     /// Sums up what each of the `live` agents sees; the list is of now.
@@ -175,12 +185,12 @@ impl Sight for Plain {
     fn sum(grid: &Grid, near: u32, stretches: &Stretches) -> Sums {
         let [x, y] = halves(near);
         let mut sums = Sums::default();
-        for &(first, end) in stretches.bounds() {
+        for (first, end) in stretches.bounds() {
             let range = first as usize..end as usize;
             for (&other, &flow) in grid.near[range.clone()].iter().zip(&grid.flow[range]) {
                 let [other_x, other_y] = halves(other);
-                let offset = [other_x.wrapping_sub(x), other_y.wrapping_sub(y)];
-                sums.see(offset.map(|offset| i32::from(offset as i16)), halves(flow));
+                let offset = [(other_x - x) as i16, (other_y - y) as i16];
+                sums.see([i32::from(offset[0]), i32::from(offset[1])], halves(flow));
             }
         }
         sums

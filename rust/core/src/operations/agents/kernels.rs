@@ -94,55 +94,49 @@ fn step<S: Sight>(tiles: &mut [Tile], grid: &mut Grid, live: usize) -> u64 {
     grid.sort(tiles);
     grid.look::<S>(tiles, live);
     let wrap = grid.wrap();
+    tiles.iter_mut().map(|tile| travel(tile, wrap)).sum()
+}
+
+/// Moves the agents of a tile, who have looked around; returns how many there were.
+#[inline(always)]
+fn travel(tile: &mut Tile, wrap: u32) -> u64 {
+    // Written beside what is read, so that nothing overlaps.
+    let mut x = [0; LANES];
+    let mut y = [0; LANES];
+    let mut velocity_x = [0; LANES];
+    let mut velocity_y = [0; LANES];
+    let mut energy = [0; LANES];
+    let mut state = [0; LANES];
+    let mut ticks = [0; LANES];
+    let mut rng = [[0; LANES]; 4];
     let mut stepped = 0;
-    for tile in tiles {
-        // A copy in registers: what is written cannot overlap what is read.
-        let before = *tile;
-        let mut after = before;
-        for lane in 0..LANES {
-            after.set_agent(lane, before.agent(lane).stepped(before.sums(lane), wrap));
-        }
-        tile.x = after.x;
-        tile.y = after.y;
-        tile.velocity_x = after.velocity_x;
-        tile.velocity_y = after.velocity_y;
-        tile.energy = after.energy;
-        tile.state = after.state;
-        tile.ticks = after.ticks;
-        tile.rng = after.rng;
-        for lane in 0..LANES {
-            stepped += u64::from(before.ticks[lane] != after.ticks[lane]);
-        }
+    for lane in 0..LANES {
+        let agent = tile.agent(lane).stepped(tile.sums(lane), wrap);
+        stepped += agent.ticks.wrapping_sub(tile.ticks[lane]);
+        x[lane] = agent.x;
+        y[lane] = agent.y;
+        velocity_x[lane] = agent.velocity_x;
+        velocity_y[lane] = agent.velocity_y;
+        energy[lane] = agent.energy;
+        state[lane] = agent.state;
+        ticks[lane] = agent.ticks;
+        rng[0][lane] = agent.rng[0];
+        rng[1][lane] = agent.rng[1];
+        rng[2][lane] = agent.rng[2];
+        rng[3][lane] = agent.rng[3];
     }
-    stepped
+    (tile.x, tile.y, tile.velocity_x, tile.velocity_y) = (x, y, velocity_x, velocity_y);
+    (tile.energy, tile.state, tile.ticks, tile.rng) = (energy, state, ticks, rng);
+    u64::from(stepped)
 }
 
 #[inline(always)]
 fn tick(tiles: &mut [Tile], listed: &[u32], parity: usize) -> Traffic {
     let mut traffic = Traffic { sent: listed.len() as u64, ..Traffic::default() };
     for index in 0..tiles.len() {
-        let tile = &mut tiles[index];
-        let before = *tile;
-        let (mut words, mut rng, mut energy, mut heard) =
-            ([0; LANES], before.rng, before.energy, before.heard);
-        for lane in 0..LANES {
-            let inbox = before.inbox[parity][lane];
-            let (read, sum) = (inbox / MESSAGE, inbox % MESSAGE);
-            traffic.read += read;
-            traffic.read_sum += sum;
-            let (word, state) = next_word(before.rng.map(|words| words[lane]));
-            let lives = before.state[lane] != STOPPED;
-            words[lane] = word;
-            for (words, word) in rng.iter_mut().zip(state) {
-                words[lane] = if lives { word } else { words[lane] };
-            }
-            heard[lane] = before.heard[lane].wrapping_add(read as u32);
-            energy[lane] = (before.energy[lane] + (sum >> 12) as i32).min(ENERGY_MAX);
-        }
-        (tile.rng, tile.energy, tile.heard) = (rng, energy, heard);
-        tile.inbox[parity] = [0; LANES];
+        let words = read(&mut tiles[index], parity, &mut traffic);
         for (lane, word) in words.into_iter().enumerate() {
-            if before.state[lane] != STOPPED {
+            if tiles[index].state[lane] != STOPPED {
                 let rank = (u64::from(word) * listed.len() as u64) >> 32;
                 let (target, seat) = place(listed[rank as usize]);
                 let payload = u64::from(word & 0xFFFF);
@@ -152,4 +146,32 @@ fn tick(tiles: &mut [Tile], listed: &[u32], parity: usize) -> Traffic {
         }
     }
     traffic
+}
+
+/// Lets the agents of a tile read their inboxes; returns a word of chance for each.
+#[inline(always)]
+fn read(tile: &mut Tile, parity: usize, traffic: &mut Traffic) -> [u32; LANES] {
+    let mut words = [0; LANES];
+    let mut energy = [0; LANES];
+    let mut heard = [0; LANES];
+    let mut rng = [[0; LANES]; 4];
+    for lane in 0..LANES {
+        let inbox = tile.inbox[parity][lane];
+        let (count, sum) = (inbox / MESSAGE, inbox % MESSAGE);
+        traffic.read += count;
+        traffic.read_sum += sum;
+        heard[lane] = tile.heard[lane].wrapping_add(count as u32);
+        energy[lane] = (tile.energy[lane] + (sum >> 12) as i32).min(ENERGY_MAX);
+        let before = tile.agent(lane).rng;
+        let (word, after) = next_word(before);
+        let lives = tile.state[lane] != STOPPED;
+        words[lane] = word;
+        rng[0][lane] = if lives { after[0] } else { before[0] };
+        rng[1][lane] = if lives { after[1] } else { before[1] };
+        rng[2][lane] = if lives { after[2] } else { before[2] };
+        rng[3][lane] = if lives { after[3] } else { before[3] };
+    }
+    (tile.heard, tile.energy, tile.rng) = (heard, energy, rng);
+    tile.inbox[parity] = [0; LANES];
+    words
 }

@@ -49,7 +49,7 @@ impl Sight for Avx2 {
             let reach = _mm256_set1_epi32(SIGHT_SQUARED);
             let mut parts = [_mm256_setzero_si256(); 4];
             let mut count = 0;
-            for &(first, end) in stretches.bounds() {
+            for (first, end) in stretches.bounds() {
                 for at in (first..end).step_by(EIGHT) {
                     let lanes = ((end - at) as usize).min(EIGHT);
                     let mask = _mm256_loadu_si256(FIRST.as_ptr().add(EIGHT - lanes).cast());
@@ -67,15 +67,17 @@ impl Sight for Avx2 {
                         _mm256_srai_epi32::<16>(_mm256_slli_epi32::<16>(flow)),
                         _mm256_srai_epi32::<16>(flow),
                     ];
-                    for (part, half) in parts.iter_mut().zip(halves) {
-                        *part = _mm256_add_epi32(*part, half);
-                    }
+                    parts[0] = _mm256_add_epi32(parts[0], halves[0]);
+                    parts[1] = _mm256_add_epi32(parts[1], halves[1]);
+                    parts[2] = _mm256_add_epi32(parts[2], halves[2]);
+                    parts[3] = _mm256_add_epi32(parts[3], halves[3]);
                 }
             }
             let narrow = |part: __m256i| {
                 _mm_add_epi32(_mm256_castsi256_si128(part), _mm256_extracti128_si256::<1>(part))
             };
-            sums_of(folded(parts.map(narrow)), count)
+            let parts = [narrow(parts[0]), narrow(parts[1]), narrow(parts[2]), narrow(parts[3])];
+            sums_of(folded(parts), count)
         }
     }
 }

@@ -43,6 +43,26 @@ impl Candidates {
         self.filled += length;
     }
 
+    /// Loads all candidates, and adds lanes up whenever they are full.
+    ///
+    /// # Safety
+    /// Needs AVX-512; the candidates are in the list.
+    #[inline(always)]
+    unsafe fn load_many(&mut self, grid: &Grid, stretches: &Stretches) {
+        for (mut at, end) in stretches.bounds() {
+            while at < end {
+                let length = (end - at).min(SIXTEEN - self.filled);
+                // SAFETY: as the caller promises; there are so many lanes left.
+                unsafe { self.load(grid, at, length) };
+                at += length;
+                if self.filled == SIXTEEN {
+                    // SAFETY: the caller has AVX-512.
+                    unsafe { self.add_up() };
+                }
+            }
+        }
+    }
+
     /// Adds up the lanes that are filled, and empties them.
     ///
     /// # Safety
@@ -91,24 +111,15 @@ impl Sight for Avx512 {
                 sums: _mm_setzero_si128(),
                 count: 0,
             };
-            let bounds = stretches.bounds();
-            let total: u32 = bounds.iter().map(|(first, end)| end - first).sum();
-            if total <= SIXTEEN {
-                for &(first, end) in bounds {
-                    seen.load(grid, first, end - first);
-                }
+            let [above, own, below] = stretches.rows;
+            let lengths = [above.1 - above.0, own.1 - own.0, below.1 - below.0];
+            let few = lengths[0] + lengths[1] + lengths[2] <= SIXTEEN;
+            if few && stretches.beyond_seam.is_none() {
+                seen.load(grid, above.0, lengths[0]);
+                seen.load(grid, own.0, lengths[1]);
+                seen.load(grid, below.0, lengths[2]);
             } else {
-                for &(first, end) in bounds {
-                    let mut at = first;
-                    while at < end {
-                        let length = (end - at).min(SIXTEEN - seen.filled);
-                        seen.load(grid, at, length);
-                        at += length;
-                        if seen.filled == SIXTEEN {
-                            seen.add_up();
-                        }
-                    }
-                }
+                seen.load_many(grid, stretches);
             }
             seen.add_up();
             sums_of(seen.sums, seen.count)

@@ -79,7 +79,7 @@ impl Tile {
             energy: self.energy[lane],
             state: self.state[lane],
             ticks: self.ticks[lane],
-            rng: self.rng.map(|words| words[lane]),
+            rng: [self.rng[0][lane], self.rng[1][lane], self.rng[2][lane], self.rng[3][lane]],
         }
     }
 
