@@ -59,7 +59,7 @@ def test_answers_are_those_of_the_reference_bit_for_bit(op: str, shape: dict[str
                 assert not same_arrays(found, expected | {name: tampered})
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     st.lists(st.tuples(st.sampled_from(SLAB_OPS), st.integers(0, (1 << 64) - 1)), max_size=30),
     st.sampled_from(sorted(SHAPES)),

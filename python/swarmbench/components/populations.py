@@ -199,9 +199,9 @@ class Slab:
 
     def spawn(self, key: int) -> Arrays:
         """A batch of births, and the ends that lifetimes ask for since."""
+        self.owed += len(self.order) * self.shape.batch
         for ordinal in range(self.shape.batch):
             self.ids.append(self._bear(key, ordinal))
-        self.owed += len(self.order) * self.shape.batch
         shape, ordinal = self.shape, 0
         while len(self.order) > shape.most or (
             self.owed >= shape.target and len(self.order) > shape.least

@@ -31,8 +31,8 @@ pub fn evaluate(shared: &Shared, op: &str, inputs: &Arrays) -> Result<Arrays, Bu
         "destroy" => swarm.destroy(single(inputs, "key")?, batch, false, &mut ids),
         "destroy_oldest" => swarm.destroy(single(inputs, "key")?, batch, true, &mut ids),
         "drain" => swarm.drain(),
-        "step" => drop(swarm.step(&shared.kernels)),
-        "tick" => drop(swarm.tick(&shared.kernels)),
+        "step" => drop(swarm.step()),
+        "tick" => drop(swarm.tick()),
         _ => return Err(refuse("op", format!("there is no op `{op}`"))),
     }
     Ok(write(&swarm, ids))
@@ -91,7 +91,7 @@ fn read(shared: &Shared, inputs: &Arrays) -> Result<Swarm, BuildError> {
         return Err(refuse("seed", format!("the component was built for seed {}", shared.seed)));
     }
     let slots = shared.parameters.slots();
-    let mut swarm = Swarm::new(slots, shared.parameters.band(), seed, 0);
+    let mut swarm = Swarm::new(slots, shared.parameters.band(), seed, 0, shared.kernels);
     for slot in 0..slots as u32 {
         let (index, lane) = place(slot);
         let wrap = swarm.grid.wrap();

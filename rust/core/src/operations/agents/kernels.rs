@@ -20,6 +20,8 @@ pub struct Kernels {
     pub name: &'static str,
     /// Steps all agents, of whom there are so many; returns how many it stepped.
     pub step: fn(&mut [Tile], &mut Grid, usize) -> u64,
+    /// The place of the set bit number `rank`, of which there are more.
+    pub nth: fn(&[u64], u32) -> u32,
     /// Lets every agent read its inbox of the given parity, and send to one of the listed slots.
     pub tick: fn(&mut [Tile], &[u32], usize) -> Traffic,
 }
@@ -27,6 +29,7 @@ pub struct Kernels {
 const PLAIN: Kernels = Kernels {
     name: "portable",
     step: |tiles, grid, live| step::<Plain>(tiles, grid, live),
+    nth: |words, rank| nth(words, rank),
     tick: |tiles, listed, parity| tick(tiles, listed, parity),
 };
 
@@ -46,6 +49,15 @@ macro_rules! compiled {
                 unsafe { body(tiles, grid, live) }
             }
 
+            pub fn nth(words: &[u64], rank: u32) -> u32 {
+                #[target_feature(enable = $features)]
+                unsafe fn body(words: &[u64], rank: u32) -> u32 {
+                    super::nth(words, rank)
+                }
+                // SAFETY: as above.
+                unsafe { body(words, rank) }
+            }
+
             pub fn tick(tiles: &mut [Tile], listed: &[u32], parity: usize) -> Traffic {
                 #[target_feature(enable = $features)]
                 unsafe fn body(tiles: &mut [Tile], listed: &[u32], parity: usize) -> Traffic {
@@ -55,7 +67,8 @@ macro_rules! compiled {
                 unsafe { body(tiles, listed, parity) }
             }
         }
-        const $kernels: Kernels = Kernels { name: $name, step: $module::step, tick: $module::tick };
+        const $kernels: Kernels =
+            Kernels { name: $name, step: $module::step, nth: $module::nth, tick: $module::tick };
     };
 }
 
@@ -174,4 +187,49 @@ fn read(tile: &mut Tile, parity: usize, traffic: &mut Traffic) -> [u32; LANES] {
     (tile.heard, tile.energy, tile.rng) = (heard, energy, rng);
     tile.inbox[parity] = [0; LANES];
     words
+}
+
+#[inline(always)]
+fn nth(words: &[u64], mut rank: u32) -> u32 {
+    for (index, &word) in words.iter().enumerate() {
+        let ones = word.count_ones();
+        if rank < ones {
+            return index as u32 * u64::BITS + nth_bit(word, rank);
+        }
+        rank -= ones;
+    }
+    unreachable!("a rank is below the number of set bits");
+}
+
+#[inline(always)]
+fn nth_bit(mut word: u64, mut rank: u32) -> u32 {
+    let mut place = 0;
+    for width in [32, 16, 8, 4, 2, 1] {
+        let ones = (word & ((1 << width) - 1)).count_ones();
+        let beyond = rank >= ones;
+        rank -= if beyond { ones } else { 0 };
+        let step = if beyond { width } else { 0 };
+        word >>= step;
+        place += step;
+    }
+    place
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_nth_bit_is_the_one_that_as_many_precede() {
+        let words = [1, 0, 1 << 63, u64::MAX, 0x8000_0001_0001_0100, 0x0123_4567_89AB_CDEF];
+        let places: Vec<u32> = (0..384)
+            .filter(|place| words[place / 64] >> (place % 64) & 1 == 1)
+            .map(|place| place as u32)
+            .collect();
+        for kernels in all() {
+            for (rank, &place) in places.iter().enumerate() {
+                assert_eq!((kernels.nth)(&words, rank as u32), place, "{}", kernels.name);
+            }
+        }
+    }
 }

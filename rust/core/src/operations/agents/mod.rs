@@ -83,12 +83,13 @@ pub fn build(parameters: &str, context: &Build<'_>) -> Result<Arc<dyn Component>
 fn shared(parameters: &str, context: &Build<'_>) -> Result<Shared, BuildError> {
     let parameters = Parameters::parse(parameters)?;
     let progress = |done| (context.progress)("agents", done);
-    let population =
-        Population::new(&parameters, context.seed, progress).ok_or(BuildError::Cancelled)?;
+    let kernels = kernels::all()[0];
+    let population = Population::new(&parameters, context.seed, kernels, progress)
+        .ok_or(BuildError::Cancelled)?;
     Ok(Shared {
         parameters,
         seed: context.seed,
-        kernels: kernels::all()[0],
+        kernels,
         population,
         program: Program::new(),
         processes_alive: AtomicU32::new(0),

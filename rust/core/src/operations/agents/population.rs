@@ -2,6 +2,7 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 
+use super::kernels::Kernels;
 use super::parameters::Parameters;
 use super::swarm::{Ledger, Swarm};
 
@@ -16,12 +17,17 @@ pub struct Population(Vec<Berth>);
 
 impl Population {
     /// Every swarm filled to its target.
-    pub fn new(parameters: &Parameters, seed: u64, progress: impl Fn(f64) -> bool) -> Option<Self> {
+    pub fn new(
+        parameters: &Parameters,
+        seed: u64,
+        kernels: Kernels,
+        progress: impl Fn(f64) -> bool,
+    ) -> Option<Self> {
         let (slots, swarms) = (parameters.slots(), parameters.swarms);
         let mut berths = Vec::with_capacity(swarms as usize);
         for index in 0..swarms {
             let first_slot = u64::from(index) * slots as u64;
-            let mut swarm = Swarm::new(slots, parameters.band(), seed, first_slot);
+            let mut swarm = Swarm::new(slots, parameters.band(), seed, first_slot, kernels);
             swarm.populate(FIRST_KEYS + u64::from(index));
             berths.push(Berth(Mutex::new(swarm)));
             if !progress(f64::from(index + 1) / f64::from(swarms)) {

@@ -55,11 +55,12 @@ pub struct Swarm {
     births: Births,
     /// Slots of the swarms before it.
     first_slot: u64,
+    kernels: Kernels,
 }
 
 impl Swarm {
     /// An empty swarm of `slots` slots, a multiple of `LANES`; every page is touched.
-    pub fn new(slots: usize, band: Band, seed: u64, first_slot: u64) -> Self {
+    pub fn new(slots: usize, band: Band, seed: u64, first_slot: u64, kernels: Kernels) -> Self {
         let grid = Grid::new(slots);
         let births = Births::new(seed, grid.wrap());
         Self {
@@ -74,6 +75,7 @@ impl Swarm {
             band,
             births,
             first_slot,
+            kernels,
         }
     }
 
@@ -104,11 +106,11 @@ impl Swarm {
 
     /// Spawns a batch, and lets the controller end whoever is due; false where no slot was left.
     pub fn spawn(&mut self, key: u64, batch: u32, ids: &mut Vec<u64>) -> bool {
+        self.owed += self.ledger.live as i64 * i64::from(batch);
         for ordinal in 0..batch {
             let Some(id) = self.bear(key, ordinal) else { return false };
             ids.push(id);
         }
-        self.owed += self.ledger.live as i64 * i64::from(batch);
         self.expire(key);
         true
     }
@@ -153,18 +155,19 @@ impl Swarm {
     }
 
     /// Steps all agents; returns how many it stepped.
-    pub fn step(&mut self, kernels: &Kernels) -> u64 {
-        let stepped = (kernels.step)(&mut self.tiles, &mut self.grid, self.ledger.live as usize);
+    pub fn step(&mut self) -> u64 {
+        let stepped =
+            (self.kernels.step)(&mut self.tiles, &mut self.grid, self.ledger.live as usize);
         self.ledger.steps += 1;
         self.ledger.stepped += stepped;
         stepped
     }
 
     /// Lets every agent read its messages and send one to any agent.
-    pub fn tick(&mut self, kernels: &Kernels) -> Traffic {
+    pub fn tick(&mut self) -> Traffic {
         let live = list(&self.occupied, &mut self.grid.slots);
         let parity = (self.ledger.ticks & 1) as usize;
-        let traffic = (kernels.tick)(&mut self.tiles, &self.grid.slots[..live], parity);
+        let traffic = (self.kernels.tick)(&mut self.tiles, &self.grid.slots[..live], parity);
         self.ledger.ticks += 1;
         let total = &mut self.ledger.traffic;
         total.sent += traffic.sent;
@@ -254,30 +257,9 @@ impl Swarm {
     }
 
     /// The slot of the live agent number `rank`, in the order of slots.
-    fn nth(&self, mut rank: u32) -> u32 {
-        for (index, &word) in self.occupied.iter().enumerate() {
-            let ones = word.count_ones();
-            if rank < ones {
-                return index as u32 * 64 + nth_bit(word, rank);
-            }
-            rank -= ones;
-        }
-        unreachable!("a rank is below the number of live agents");
+    fn nth(&self, rank: u32) -> u32 {
+        (self.kernels.nth)(&self.occupied, rank)
     }
-}
-
-/// The place of the set bit number `rank`.
-fn nth_bit(mut word: u64, mut rank: u32) -> u32 {
-    let mut place = 0;
-    for width in [32, 16, 8, 4, 2, 1] {
-        let ones = (word & ((1 << width) - 1)).count_ones();
-        if rank >= ones {
-            rank -= ones;
-            word >>= width;
-            place += width;
-        }
-    }
-    place
 }
 
 /// Lists the set bits in their order; returns how many there are.
@@ -292,22 +274,4 @@ fn list(occupied: &[u64], slots: &mut [u32]) -> usize {
         }
     }
     listed
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_nth_bit_is_the_one_that_as_many_precede() {
-        for word in [1, 1 << 63, u64::MAX, 0x8000_0001_0001_0100, 0x0123_4567_89AB_CDEF] {
-            let places: Vec<u32> = (0..64).filter(|place| word >> place & 1 == 1).collect();
-            for (rank, &place) in places.iter().enumerate() {
-                assert_eq!(nth_bit(word, rank as u32), place);
-            }
-            let mut listed = [0; 64];
-            assert_eq!(list(&[word], &mut listed), places.len());
-            assert_eq!(listed[..places.len()], places);
-        }
-    }
 }

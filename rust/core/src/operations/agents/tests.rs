@@ -62,18 +62,22 @@ fn any_acts(most: usize) -> impl Strategy<Value = Vec<(Act, u64)>> {
 }
 
 fn swarm() -> Swarm {
-    let mut swarm = Swarm::new(160, BAND, 7, 320);
+    swarm_of(kernels::all()[0])
+}
+
+fn swarm_of(kernels: Kernels) -> Swarm {
+    let mut swarm = Swarm::new(160, BAND, 7, 320, kernels);
     swarm.populate(1);
     swarm
 }
 
-fn perform(swarm: &mut Swarm, kernels: &Kernels, (act, key): (Act, u64)) -> Vec<u64> {
+fn perform(swarm: &mut Swarm, (act, key): (Act, u64)) -> Vec<u64> {
     let mut ids = Vec::new();
     match act {
         Act::Spawn(batch) => assert!(swarm.spawn(key, batch, &mut ids)),
         Act::Destroy(batch, oldest) => swarm.destroy(key, batch, oldest, &mut ids),
-        Act::Step => drop(swarm.step(kernels)),
-        Act::Tick => drop(swarm.tick(kernels)),
+        Act::Step => drop(swarm.step()),
+        Act::Tick => drop(swarm.tick()),
     }
     ids
 }
@@ -83,12 +87,12 @@ proptest! {
 
     #[test]
     fn the_ledger_adds_up_and_no_id_is_given_twice(acts in any_acts(60)) {
-        let (mut swarm, kernels) = (swarm(), kernels::all()[0]);
+        let mut swarm = swarm();
         let mut given: HashSet<u64> = HashSet::new();
         let spawned = swarm.ledger.spawned;
         let mut counted = 0;
         for act in acts {
-            let ids = perform(&mut swarm, &kernels, act);
+            let ids = perform(&mut swarm, act);
             if let Act::Spawn(batch) = act.0 {
                 prop_assert_eq!(ids.len(), batch as usize);
                 prop_assert!(ids.iter().all(|&id| given.insert(id)));
@@ -104,10 +108,10 @@ proptest! {
     #[test]
     fn every_kind_of_vector_gives_the_same_bits(acts in any_acts(40)) {
         let mut swarms: Vec<(Kernels, Swarm)> =
-            kernels::all().into_iter().map(|kernels| (kernels, swarm())).collect();
+            kernels::all().into_iter().map(|kernels| (kernels, swarm_of(kernels))).collect();
         for act in acts {
-            for (kernels, swarm) in &mut swarms {
-                perform(swarm, kernels, act);
+            for (_, swarm) in &mut swarms {
+                perform(swarm, act);
             }
         }
         for (kernels, swarm) in &swarms[1..] {
@@ -121,9 +125,9 @@ proptest! {
         acts in any_acts(20),
         crowded in any::<bool>(),
     ) {
-        let (mut swarm, kernels) = (swarm(), kernels::all()[0]);
+        let mut swarm = swarm();
         for act in acts {
-            perform(&mut swarm, &kernels, act);
+            perform(&mut swarm, act);
         }
         if crowded {
             // At the seam, and far more of them than lanes.
@@ -133,7 +137,7 @@ proptest! {
             }
         }
         let (before, wrap) = (swarm.tiles.clone(), swarm.grid.wrap());
-        let stepped = swarm.step(&kernels);
+        let stepped = swarm.step();
         prop_assert_eq!(stepped, swarm.ledger.live);
         prop_assert!(audit::stepped(&before, &swarm.tiles, wrap, swarm.slots()));
         for (before, after) in before.iter().zip(&swarm.tiles) {
@@ -145,17 +149,17 @@ proptest! {
             }
         }
         let (mut plain, parity) = (swarm.tiles.clone(), (swarm.ledger.ticks & 1) as usize);
-        swarm.tick(&kernels);
+        swarm.tick();
         audit::tick_plainly(&mut plain, parity);
         prop_assert!(plain == swarm.tiles);
     }
 
     #[test]
     fn a_drained_swarm_is_as_large_as_before_and_wholly_vacant(acts in any_acts(60)) {
-        let (mut swarm, kernels) = (swarm(), kernels::all()[0]);
+        let mut swarm = swarm();
         let room = (swarm.tiles.capacity(), swarm.free.capacity(), swarm.grid.slots.capacity());
         for act in acts {
-            perform(&mut swarm, &kernels, act);
+            perform(&mut swarm, act);
         }
         swarm.drain();
         prop_assert!(audit::adds_up(&swarm));
@@ -185,10 +189,10 @@ fn the_audit_sees_whatever_is_wrong_with_a_swarm() {
         ("a doubled birth", |swarm, _, _| swarm.ledger.births ^= 1),
     ];
     for (what, spoil) in spoils {
-        let (mut swarm, kernels) = (swarm(), kernels::all()[0]);
-        swarm.step(&kernels);
-        swarm.tick(&kernels);
-        swarm.tick(&kernels);
+        let mut swarm = swarm();
+        swarm.step();
+        swarm.tick();
+        swarm.tick();
         assert!(audit::adds_up(&swarm));
         let (tile, lane) = place(swarm.newest);
         spoil(&mut swarm, tile, lane);
@@ -198,7 +202,7 @@ fn the_audit_sees_whatever_is_wrong_with_a_swarm() {
 
 #[test]
 fn a_slot_that_has_used_up_its_ids_is_never_used_again() {
-    let mut swarm = Swarm::new(160, BAND, 7, 0);
+    let mut swarm = Swarm::new(160, BAND, 7, 0, kernels::all()[0]);
     for tile in &mut swarm.tiles {
         tile.generation = [GENERATION_MAX - 1; LANES];
     }

@@ -188,7 +188,7 @@ impl Worker {
                 before.copy_from_slice(&swarm.tiles);
                 wrap = Some(swarm.grid.wrap());
             }
-            stepped += swarm.step(&shared.kernels);
+            stepped += swarm.step();
             if chosen == Some(index) {
                 after.copy_from_slice(&swarm.tiles);
             }
@@ -208,7 +208,7 @@ impl Worker {
                 before.copy_from_slice(&swarm.tiles);
                 parity = Some((swarm.ledger.ticks & 1) as usize);
             }
-            sent += swarm.tick(&shared.kernels).sent;
+            sent += swarm.tick().sent;
             if chosen == Some(index) {
                 after.copy_from_slice(&swarm.tiles);
             }
