@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 
 use proptest::prelude::*;
 
-use super::agent::{LEGAL, STOPPED};
+use super::agent::{LEGAL, PAUSED, RUNNING, STOPPED};
 use super::audit;
 use super::kernels::{self, Kernels};
 use super::parameters::{Band, Parameters};
@@ -136,6 +136,14 @@ proptest! {
                 tile.y = tile.y.map(|y| (y % 6000).wrapping_sub(3000) & swarm.grid.wrap());
             }
         }
+        for tile in &mut swarm.tiles {
+            for lane in (0..LANES).filter(|lane| lane % 3 > 0) {
+                tile.energy[lane] = (tile.x[lane] % 9000) as i32;
+                if tile.state[lane] == RUNNING {
+                    tile.state[lane] = if lane % 3 == 1 { PAUSED } else { RUNNING };
+                }
+            }
+        }
         let (before, wrap) = (swarm.tiles.clone(), swarm.grid.wrap());
         let stepped = swarm.step();
         prop_assert_eq!(stepped, swarm.ledger.live);
@@ -198,6 +206,21 @@ fn the_audit_sees_whatever_is_wrong_with_a_swarm() {
         spoil(&mut swarm, tile, lane);
         assert!(!audit::adds_up(&swarm), "{what}");
     }
+}
+
+#[test]
+fn the_edges_of_the_band_hold_whatever_lifetimes_ask_for() {
+    let mut swarm = swarm();
+    for (owed, edge) in [(-1_000_000, BAND.most), (1_000_000, BAND.least)] {
+        for key in 0..5 {
+            swarm.owed = owed;
+            swarm.spawn(key, 30, &mut Vec::new());
+        }
+        assert_eq!(swarm.ledger.live, u64::from(edge));
+    }
+    swarm.destroy(9, 30, true, &mut Vec::new());
+    assert_eq!((swarm.ledger.live, swarm.ledger.replaced), (u64::from(BAND.least), 30));
+    assert!(audit::adds_up(&swarm));
 }
 
 #[test]
