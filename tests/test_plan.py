@@ -317,8 +317,9 @@ def test_criteria_of_the_users_own_must_be_known() -> None:
     assert said.endswith("there is no `breaking_pint`; did you mean `breaking_point`?")
 
 
-def test_a_plan_is_json_without_secrets() -> None:
-    endpoint = {"url": "http://host:8000", "key": "s3cr3t-value"}
+def test_a_plan_is_json_without_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MODEL_KEY", "s3cr3t-value")
+    endpoint = {"url": "http://host:8000", "key_variable": "MODEL_KEY"}
     plan = planned(workloads={"null": {"endpoint": endpoint}})
     secret = plan.workload("null").endpoint
     assert secret is not None

@@ -38,7 +38,7 @@ LAYERS = (
     {"machine"},
     {"components"},
     {"plan", "schedules"},
-    {"safety", "monitoring", "rundir", "workloads"},
+    {"safety", "monitoring", "rundir", "workloads", "endpoint"},
     {"runrecord"},
     {"engine"},
     {"scenarios"},

@@ -91,6 +91,7 @@ class EngineDriver:
         listener: Listener,
         stop_requested: Callable[[], bool] = lambda: False,
         tick_s: float = TICK_S,
+        patience_s: float = PATIENCE_S,
     ) -> None:
         self._engine = engine
         self._tracks = tuple(tracks)
@@ -98,7 +99,7 @@ class EngineDriver:
         self._meter = meter
         self._listener = listener
         self._stop_requested = stop_requested
-        self._tick_s = tick_s
+        self._tick_s, self._patience_s = tick_s, patience_s
         self._anchored_ns = 0
         #: The largest correction of the clock so far.
         self.clock_drift_ns = 0
@@ -228,9 +229,9 @@ class EngineDriver:
             self._anchored_ns = now_ns
 
     def _settle(self) -> None:
-        if not self._engine.settle(PATIENCE_S):
+        if not self._engine.settle(self._patience_s):
             raise SafetyStop(
-                f"an operation has not ended within {2 * PATIENCE_S:g} s of the end of its load",
+                f"an operation has not ended {2 * self._patience_s:g} s after the end of its load",
                 hint="the component that hangs is the one still in flight in components.jsonl",
             )
         for number, index in self._undrained:

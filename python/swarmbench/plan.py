@@ -62,6 +62,10 @@ class Endpoint:
     url: str
     model: str | None = None
     key: str | None = field(default=None, repr=False)
+    #: Seconds after which a request that is not answered in full counts as an error.
+    timeout_s: float = 30.0
+    #: Requests under way at once, at most.
+    clients: int = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +97,11 @@ class WorkloadPlan:
     def name(self) -> str:
         """The component's name."""
         return self.component.name
+
+    @property
+    def hosted(self) -> bool:
+        """Whether a model server takes part in its operations."""
+        return self.endpoint is not None and self.component.endpoint_op is not None
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from swarmbench import _native, calibrate, hlog, machine
 from swarmbench.analysis.result import Capacity, ComponentFacts, Facts, assemble
 from swarmbench.ceilings import Calibration
 from swarmbench.components import Component
+from swarmbench.endpoint import patience_s, reach, served
 from swarmbench.engine import EngineDriver, Meter, Track
 from swarmbench.errors import ConfigurationError, Interrupted, SafetyStop, Status
 from swarmbench.lock import machine_lock
@@ -60,6 +61,7 @@ def execute(
     Raises `ConfigurationError` and `MachineError` where it cannot start; whatever ends it later
     is in the statuses of what it returns.
     """
+    reach(plan)
     started = datetime.now(UTC)
     with machine_lock(plan.scenario, out, allow_concurrent=allow_concurrent) as lock:
         directory = RunDirectory.create(out, plan.scenario, started=started)
@@ -139,7 +141,9 @@ class _Run:
         host = Host(engine, hosted, plan.seed)
         recording = self._recording()
         try:
-            with self._watched(engine) as (meter, sampler):
+            natives = {each.name: each for each in components}
+            serving = served(plan, natives, host.desks, engine)
+            with serving as totals, self._watched(engine) as (meter, sampler):
                 driver = EngineDriver(
                     engine,
                     tracks,
@@ -147,6 +151,7 @@ class _Run:
                     meter=meter,
                     listener=recording,
                     stop_requested=self._stop_requested,
+                    patience_s=patience_s(plan),
                 )
                 self._rate(driver, engine, rates)
                 settings = max_throughput.Settings.of(
@@ -162,6 +167,8 @@ class _Run:
             )
             self._manifest["schedule_hash"] = f"{engine.stop():016x}"
             self._manifest["rates_s"] = dict(zip([t.name for t in tracks], rates, strict=True))
+            if totals:
+                self._manifest["endpoints"] = {n: each.to_json() for n, each in totals.items()}
             if components:
                 self._manifest["counters"] = {c.name: dict(c.counters()) for c in components}
             result = assemble(
@@ -328,6 +335,8 @@ class _Run:
 def facts_of(each: WorkloadPlan, done: Figures, ceilings: Calibration | None) -> ComponentFacts:
     """What the result says of a component beside its measurements."""
     component = each.component
+    # What a server elsewhere can do is no matter of this machine's roofs.
+    ceilings = None if each.hosted else ceilings
     return ComponentFacts(
         capacity=Capacity(component.unit, mixed_ceiling(component, done, ceilings)),
         operations={

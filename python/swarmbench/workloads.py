@@ -19,6 +19,8 @@ def native_workload(
     duration more: a slow component whose slowness is known.
     """
     process, rate_s = each.process, each.rate_s or 0.0
+    if each.hosted:
+        component = _native.Component.outside(component.ops())
     on_s, off_s = process.on_s or 1.0, process.off_s or 0.0
     return _native.Workload(
         component,
@@ -48,10 +50,20 @@ class Host:
         self, engine: _native.Engine, workloads: Sequence[WorkloadPlan], seed: int
     ) -> None:
         self.failures: dict[str, str] = {}
+        #: Where the clients of model servers take their operations, by component.
+        self.desks: dict[str, _native.Desk] = {}
         self._threads: list[threading.Thread] = []
         native = _native.component_names()
-        for component in (each.component for each in workloads if each.name not in native):
-            drain = engine.drain()
+        # The engine gives out the workloads that run outside of it in their order.
+        for each in workloads:
+            if each.hosted:
+                desk = _native.Desk.of(engine)
+                assert desk is not None
+                self.desks[each.name] = desk
+                continue
+            if each.name in native:
+                continue
+            component, drain = each.component, engine.drain()
             assert drain is not None
             served = threading.Thread(
                 target=self._serve, args=(drain, component, seed), name=component.name, daemon=True

@@ -8,8 +8,9 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from pydantic import Field
 
+from swarmbench import _native
 from swarmbench.components import decoder, intents
-from swarmbench.components.base import Arrays, Component, Op, Profile
+from swarmbench.components.base import Arrays, Component, Op, Profile, Question
 from swarmbench.components.decoder import BEGIN, PROMPT_MAX, SHAPES, Model
 from swarmbench.components.utterances import (
     UNKNOWN,
@@ -46,6 +47,17 @@ def _bytes(text: bytes) -> np.ndarray[Any, np.dtype[np.uint8]]:
     return np.frombuffer(text, dtype=np.uint8).copy()
 
 
+def _command(text: bytes, label: int) -> bytes:
+    """The command that asks for what an utterance asks for."""
+    slots = intents.slots_of(intents.tokens_of(text), label)
+    values = {
+        kind: text[start : start + length]
+        for kind, (start, length) in enumerate(slots.tolist())
+        if length
+    }
+    return command(label, values)
+
+
 class Assistant(Component):
     """Utterances of 20 to 120 bytes, of templates that the classifier was not trained on.
 
@@ -71,6 +83,7 @@ class Assistant(Component):
     stress_in_flight: ClassVar[int] = 32
     #: The decoder sums in single precision; its logits are of size 1 to 4.
     tolerance: ClassVar[float] = 2e-5
+    endpoint_op: ClassVar[str | None] = "generate"
     claim: ClassVar[str] = "intent < 10 ms, generation < 50 ms, learning < 5 ms"
 
     #: Utterances kept and taken in turns.
@@ -145,6 +158,18 @@ class Assistant(Component):
             given["label"] = np.array([pool[number].label], dtype=np.uint8)
         return given
 
+    def question(self, seed: int, key: int) -> Question:
+        """The command of the operation `generate`."""
+        inputs = self.inputs("generate", seed, key)
+        label = int(inputs["label"][0])
+        written = _command(inputs["text"].tobytes(), label)
+        return Question(written.decode("ascii"), self.tokens, label)
+
+    def is_understood(self, native: _native.Component, question: Question) -> bool:
+        """Whether the command is parsed to its intent."""
+        text = _bytes(question.text.encode("ascii"))
+        return int(native.evaluate("parse", {"text": text})["label"][0]) == question.label
+
     def reference(self, op: str, inputs: Arrays) -> Arrays:
         """`label` and `slots` (u8: start and length by kind); or `command` (u8), `tokens` (u32)
         and the `logits` of the last (f32); or the scores of all classes (i32) `before` and
@@ -159,13 +184,7 @@ class Assistant(Component):
         return learned(weights, [text], [int(inputs["label"][0])])
 
     def _generated(self, seed: int, text: bytes, label: int) -> Arrays:
-        slots = intents.slots_of(intents.tokens_of(text), label)
-        values = {
-            kind: text[start : start + length]
-            for kind, (start, length) in enumerate(slots.tolist())
-            if length
-        }
-        written = command(label, values)
+        written = _command(text, label)
         speaker = decoder.decoder(self.model, seed)
         vocabulary = speaker.shape.vocabulary
         words = intents.words_of(written)[: PROMPT_MAX - 1]

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
 
+from swarmbench import _native
 from swarmbench.components.prepared import Prepared, Progress
 
 Arrays = dict[str, npt.NDArray[Any]]
@@ -44,6 +45,15 @@ class Op:
     cost: float
 
 
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A prompt, the most tokens to answer it with, and what native parsing must find in it."""
+
+    text: str
+    tokens_max: int
+    label: int
+
+
 class Component(BaseModel, ABC):
     """One part under test. Subclasses add their parameters as fields, with bounds.
 
@@ -72,6 +82,8 @@ class Component(BaseModel, ABC):
     #: How far a float answer may be from the reference's, as a share of the larger of it and 1;
     #: with 0 it has its bits.
     tolerance: ClassVar[float] = 0.0
+    #: The op in whose place a model server can be asked; None where there is none.
+    endpoint_op: ClassVar[str | None] = None
     #: The original's figures, which nobody measured; printed beside the measured ones.
     claim: ClassVar[str] = ""
 
@@ -134,6 +146,14 @@ class Component(BaseModel, ABC):
     def unfit(self, backend: str) -> tuple[str, str] | None:
         """The parameter that a backend cannot run and why; None where it can run them all."""
         return None
+
+    def question(self, seed: int, key: int) -> Question:
+        """What a model server is asked in the place of the operation `key` of `endpoint_op`."""
+        raise LookupError(f"{self.name} asks no model server")
+
+    def is_understood(self, native: _native.Component, question: Question) -> bool:
+        """Whether the native backend finds in a question what was put into it."""
+        raise LookupError(f"{self.name} asks no model server")
 
     @property
     def main_op(self) -> str:

@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from swarmbench.components import COMPONENTS
 from swarmbench.components.base import Profile
@@ -84,7 +84,15 @@ class EndpointConfig(Section):
 
     url: str = Field("", description="Where it is: an http or https address.")
     model: str | None = Field(None, description="The model to ask for; its own default else.")
-    key: SecretStr | None = Field(None, description="Its key; never written to any file.")
+    key_variable: str | None = Field(
+        None,
+        description="The environment variable that holds its key, which is never written to any "
+        "file.",
+    )
+    timeout: Duration = Field(
+        30.0, description="A request not answered in full by then is an error, a duration."
+    )
+    clients: int = Field(32, ge=1, le=1024, description="Requests under way at once, at most.")
 
 
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]

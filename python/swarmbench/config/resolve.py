@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from swarmbench import units
 from swarmbench.components import COMPONENTS, Component
+from swarmbench.config.endpoints import endpoint_of
 from swarmbench.config.host import Host
 from swarmbench.config.load import KeyPath, Override, problem_of
 from swarmbench.config.models import Config, Settings, WorkloadConfig, right_name
@@ -22,7 +23,6 @@ from swarmbench.plan import (
     CRITERIA,
     PHASES,
     Criterion,
-    Endpoint,
     Health,
     Memory,
     Phases,
@@ -135,7 +135,7 @@ def _unused(config: Config) -> list[str]:
             for key, is_asked in asked.items()
             if is_asked
         ]
-        if part.endpoint is not None:
+        if part.endpoint is not None and COMPONENTS[name].endpoint_op is None:
             notes.append(f"{name}: it serves its own requests, the endpoint has no effect")
     if config.settings.simulate is not None:
         system = config.settings.simulate
@@ -245,7 +245,7 @@ def _workload(name: str, part: WorkloadConfig, config: Config, source: Source) -
         throughput_target_s=part.throughput_target,
         submit=part.submit,
         isolation=part.isolation,
-        endpoint=_endpoint(part, at, source),
+        endpoint=endpoint_of(part.endpoint, (*at, "endpoint"), source),
     )
 
 
@@ -307,18 +307,6 @@ def _op_weights(
     except ValueError as error:
         raise source.error(at, str(error)) from None
     return {name: weight for name, weight in weights.items() if weight > 0}
-
-
-def _endpoint(part: WorkloadConfig, at: tuple[str, ...], source: Source) -> Endpoint | None:
-    if part.endpoint is None:
-        return None
-    if not part.endpoint.url.startswith(("http://", "https://")):
-        problem = f"{shown(part.endpoint.url)} is no address; give one such as `http://host:8000`"
-        raise source.error((*at, "endpoint", "url"), problem)
-    key = part.endpoint.key
-    return Endpoint(
-        part.endpoint.url, part.endpoint.model, None if key is None else key.get_secret_value()
-    )
 
 
 def _fit(

@@ -213,7 +213,7 @@ fn failed(error: EngineError) -> PyErr {
 /// A pacer and a pool of workers; one control thread steers it.
 #[pyclass(frozen, module = "swarmbench._native")]
 pub struct Engine {
-    inner: engine::Engine,
+    pub(crate) inner: engine::Engine,
     gaps_read: Mutex<core_histogram::Histogram>,
 }
 

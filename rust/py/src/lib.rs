@@ -6,6 +6,7 @@ mod arrays;
 mod calibrate;
 mod caller;
 mod component;
+mod desk;
 mod drain;
 mod engine;
 mod histogram;
@@ -24,6 +25,8 @@ mod _native {
     use super::component::graph_file_size;
     #[pymodule_export]
     use super::component::{component_names, fault_names};
+    #[pymodule_export]
+    use super::desk::{Desk, Opened};
     #[pymodule_export]
     use super::drain::Drain;
     #[pymodule_export]

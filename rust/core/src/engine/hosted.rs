@@ -13,6 +13,7 @@ use crate::operations::{
 };
 use crate::sync::Ordering;
 
+use super::desk::Desk;
 use super::pool::Pool;
 use super::recorder::{Moments, Recorder};
 use super::station::{Station, Ticket};
@@ -78,11 +79,105 @@ pub struct Batching {
     pub linger_ns: u64,
 }
 
-/// The consumer's end of a hosted workload.
-pub struct Drain {
+/// A hosted workload as its consumers see it.
+pub(super) struct Post {
     pool: Arc<Pool>,
     recorder: Arc<Recorder>,
     index: usize,
+}
+
+impl Post {
+    pub fn stopped(&self) -> bool {
+        self.pool.control.stopped()
+    }
+
+    pub fn now(&self) -> u64 {
+        self.pool.clock.now()
+    }
+
+    fn station(&self) -> &Station {
+        &self.pool.stations[self.index]
+    }
+
+    /// The next operation in the queue, whether given up or not.
+    pub fn pop(&self) -> Option<Ticket> {
+        self.station().queue.pop()
+    }
+
+    pub fn is_given_up(&self, ticket: &Ticket) -> bool {
+        ticket.arrival.phase < self.pool.abandon_below.load(Ordering::Acquire)
+    }
+
+    /// Writes down an operation that was given up before it was begun.
+    pub fn abandon(&self, Ticket { arrival, .. }: Ticket) {
+        let series = self.recorder.series(arrival.phase, arrival.workload, arrival.op);
+        series.abandoned(arrival.due, self.now());
+        self.station().in_flight.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    /// Writes down one operation; `count` of them shared the time from `started` to `finished`.
+    pub fn record(
+        &self,
+        Ticket { arrival, unqueued }: Ticket,
+        (started, finished): (u64, u64),
+        count: u64,
+        completion: Completion,
+    ) {
+        let served = finished - started;
+        let moments = Moments {
+            due: arrival.due,
+            started,
+            finished,
+            slipped_ns: served - served / count,
+            unqueued,
+        };
+        let series = self.recorder.series(arrival.phase, arrival.workload, arrival.op);
+        series.completed(&moments, completion, 1);
+    }
+
+    /// Writes down what checking an operation's answer found.
+    pub fn check(&self, arrival: &Arrival, verdict: Verdict) {
+        let series = self.recorder.series(arrival.phase, arrival.workload, arrival.op);
+        series.checked(verdict, 0);
+    }
+
+    /// Takes `count` operations, of which `arrival` is one, out of flight at `now` and keeps a
+    /// closed loop going.
+    pub fn release(&self, arrival: &Arrival, count: u64, now: u64) {
+        let station = self.station();
+        station.in_flight.fetch_sub(count, Ordering::AcqRel);
+        let closed = station.closed_phase.load(Ordering::Acquire) == arrival.phase + 1;
+        let target = station.closed_target.load(Ordering::Acquire);
+        for _ in 0..count {
+            if closed && station.in_flight() < target {
+                self.pool.ask_again(arrival, &self.recorder, now);
+            }
+        }
+    }
+
+    /// Waits for something in the queue; false where `until` or the end has come first.
+    pub fn wait(&self, until: u64) -> bool {
+        let (station, began) = (self.station(), self.now());
+        loop {
+            let now = self.now();
+            if !station.queue.is_empty() {
+                return true;
+            }
+            if now >= until || self.stopped() {
+                return false;
+            }
+            if now - began < SPIN_NS {
+                std::hint::spin_loop();
+                continue;
+            }
+            station.listen(|| self.stopped(), PARK_NS.min(until - now));
+        }
+    }
+}
+
+/// The consumer's end of a hosted workload.
+pub struct Drain {
+    post: Post,
     batch: Vec<Ticket>,
     /// Operations of the batch that have been given back.
     done: usize,
@@ -91,13 +186,24 @@ pub struct Drain {
 
 impl Drain {
     pub(super) fn new(pool: Arc<Pool>, recorder: Arc<Recorder>, index: usize) -> Self {
-        Self { pool, recorder, index, batch: Vec::new(), done: 0, started: 0 }
+        let post = Post { pool, recorder, index };
+        Self { post, batch: Vec::new(), done: 0, started: 0 }
+    }
+
+    /// The same workload for several clients at once, each of one operation at a time.
+    ///
+    /// # Panics
+    /// A batch has not been given back.
+    #[must_use]
+    pub fn into_desk(self) -> Desk {
+        assert_eq!(self.done, self.batch.len(), "a batch is given back before a desk is opened");
+        Desk::new(self.post)
     }
 
     /// Whether the engine has been stopped.
     #[must_use]
     pub fn stopped(&self) -> bool {
-        self.pool.control.stopped()
+        self.post.stopped()
     }
 
     /// Takes the next batch, waiting at most `patience_ns` for its first operation; returns how
@@ -109,21 +215,21 @@ impl Drain {
         assert_eq!(self.done, self.batch.len(), "a batch is given back before the next is taken");
         self.batch.clear();
         self.done = 0;
-        let until = self.pool.clock.now().saturating_add(patience_ns);
+        let until = self.post.now().saturating_add(patience_ns);
         while self.batch.is_empty() {
             self.fill(1);
-            if self.batch.is_empty() && !self.wait(until) {
+            if self.batch.is_empty() && !self.post.wait(until) {
                 return 0;
             }
         }
         let close = self.batch[0].arrival.due.saturating_add(batching.linger_ns);
         loop {
             self.fill(batching.max);
-            if self.batch.len() >= batching.max || !self.wait(close) {
+            if self.batch.len() >= batching.max || !self.post.wait(close) {
                 break;
             }
         }
-        self.started = self.pool.clock.now();
+        self.started = self.post.now();
         self.batch.len()
     }
 
@@ -143,8 +249,8 @@ impl Drain {
     /// # Panics
     /// The whole batch has been given back.
     pub fn complete_one(&mut self, completion: Completion) {
-        let finished = self.pool.clock.now();
-        self.record(self.done, finished, 1, completion);
+        let finished = self.post.now();
+        self.post.record(self.batch[self.done], (self.started, finished), 1, completion);
         self.done += 1;
         self.started = finished;
         self.release(1, finished);
@@ -152,81 +258,32 @@ impl Drain {
 
     /// Gives what is left of the batch back, all at once; `completion` says how each ended.
     pub fn complete(&mut self, completion: impl Fn(usize) -> Completion) {
-        let finished = self.pool.clock.now();
+        let finished = self.post.now();
         let left = self.done..self.batch.len();
         let count = left.len() as u64;
         for position in left {
-            self.record(position, finished, count, completion(position));
+            let ended = completion(position);
+            self.post.record(self.batch[position], (self.started, finished), count, ended);
         }
         self.done = self.batch.len();
         self.release(count, finished);
     }
 
-    /// Writes down one operation; `count` of them shared the time since the batch was started.
-    fn record(&self, position: usize, finished: u64, count: u64, completion: Completion) {
-        let Ticket { arrival, unqueued } = self.batch[position];
-        let served = finished - self.started;
-        let moments = Moments {
-            due: arrival.due,
-            started: self.started,
-            finished,
-            slipped_ns: served - served / count,
-            unqueued,
-        };
-        let series = self.recorder.series(arrival.phase, arrival.workload, arrival.op);
-        series.completed(&moments, completion, 1);
-    }
-
-    /// Takes `count` operations that ended at `now` out of flight and keeps a closed loop going.
     fn release(&self, count: u64, now: u64) {
-        let station = self.station();
-        station.in_flight.fetch_sub(count, Ordering::AcqRel);
-        let Some(Ticket { arrival, .. }) = self.batch.last() else { return };
-        let closed = station.closed_phase.load(Ordering::Acquire) == arrival.phase + 1;
-        let target = station.closed_target.load(Ordering::Acquire);
-        for _ in 0..count {
-            if closed && station.in_flight() < target {
-                self.pool.ask_again(arrival, &self.recorder, now);
-            }
+        if let Some(Ticket { arrival, .. }) = self.batch.last() {
+            self.post.release(arrival, count, now);
         }
-    }
-
-    fn station(&self) -> &Station {
-        &self.pool.stations[self.index]
     }
 
     /// Moves what is queued into the batch, up to `max`; what has been given up is counted so.
     fn fill(&mut self, max: usize) {
         while self.batch.len() < max {
-            let Some(ticket) = self.station().queue.pop() else { return };
-            let arrival = ticket.arrival;
-            if arrival.phase < self.pool.abandon_below.load(Ordering::Acquire) {
-                let series = self.recorder.series(arrival.phase, arrival.workload, arrival.op);
-                series.abandoned(arrival.due, self.pool.clock.now());
-                self.station().in_flight.fetch_sub(1, Ordering::AcqRel);
+            let Some(ticket) = self.post.pop() else { return };
+            if self.post.is_given_up(&ticket) {
+                self.post.abandon(ticket);
             } else {
                 self.batch.push(ticket);
             }
-        }
-    }
-
-    /// Waits for something in the queue; false where `until` or the end has come first.
-    fn wait(&self, until: u64) -> bool {
-        let (station, clock) = (self.station(), &self.pool.clock);
-        let began = clock.now();
-        loop {
-            let now = clock.now();
-            if !station.queue.is_empty() {
-                return true;
-            }
-            if now >= until || self.stopped() {
-                return false;
-            }
-            if now - began < SPIN_NS {
-                std::hint::spin_loop();
-                continue;
-            }
-            station.listen(|| self.stopped(), PARK_NS.min(until - now));
         }
     }
 }

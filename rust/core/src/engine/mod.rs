@@ -4,6 +4,7 @@
 //! at any moment and settles it. Each stretch is a phase of its own; operations belong to the
 //! phase of their intended start, whenever they end.
 
+mod desk;
 mod figures;
 mod hosted;
 mod machine;
@@ -25,6 +26,7 @@ use crate::sync::{Mutex, MutexGuard};
 
 use machine::Machine;
 
+pub use desk::{Desk, Open};
 pub use hosted::{Batching, Drain, Outside};
 pub use pacer::{Control, Executor, serve};
 pub use recorder::{Counters, LIVE_PHASES, Moments, Reading, Recorder, Series};

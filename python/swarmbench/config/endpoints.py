@@ -1,0 +1,29 @@
+"""Model servers from their configuration, their keys from the environment."""
+
+from __future__ import annotations
+
+import os
+
+from swarmbench.config.models import EndpointConfig
+from swarmbench.config.processes import Source
+from swarmbench.config.types import shown
+from swarmbench.plan import Endpoint
+
+
+def endpoint_of(
+    part: EndpointConfig | None, at: tuple[str, ...], source: Source
+) -> Endpoint | None:
+    """The server that `part`, at the key `at`, names, with its key.
+
+    Raises `ConfigurationError` where it has no address, or the environment no such variable.
+    """
+    if part is None:
+        return None
+    if not part.url.startswith(("http://", "https://")):
+        problem = f"{shown(part.url)} is no address; give one such as `http://host:8000`"
+        raise source.error((*at, "url"), problem)
+    key = None if part.key_variable is None else os.environ.get(part.key_variable)
+    if part.key_variable is not None and not key:
+        problem = f"the environment has no {shown(part.key_variable)}; set it to the server's key"
+        raise source.error((*at, "key_variable"), problem)
+    return Endpoint(part.url, part.model, key, part.timeout, part.clients)
