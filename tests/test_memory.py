@@ -14,10 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from swarmbench import _native
+from swarmbench import _native, config
 from swarmbench.components import chunks
 from swarmbench.components.base import same_arrays
 from swarmbench.components.memory import Memory, halvings, log_uniform, taken_bytes
+from swarmbench.config.options import Override
+from swarmbench.errors import MachineError
 
 SEED = 20240607
 SMALL = Memory.small()
@@ -145,6 +147,40 @@ def test_a_buffered_figure_never_stands_in_the_direct_column() -> None:
     found = counters(native)
     assert found[f"{other}_written_bytes"] == found[f"{other}_read_bytes"] == 0
     assert sum(found[f"{column}_read_bytes"] for column in ("direct", "buffered")) > 0
+
+
+def test_what_is_buffered_is_held_against_no_roof_of_the_disk(tmp_path: Path) -> None:
+    op = Memory.ops[0]
+    for directory in (tmp_path, Path("/dev/shm")):
+        if directory.is_dir():
+            component = changed(directory=str(directory))
+            kind = json.loads(component.prepare(seed=SEED).native.describe())["nvme"]
+            assert (component.cost(op) > 0) == (kind == "O_DIRECT")
+    assert component.cost(Memory.ops[1]) == pytest.approx(1 / 64)
+    assert changed(touch="none").cost(Memory.ops[1]) == 0.0
+    assert changed(touch="fill").cost(Memory.ops[1]) == 1.0
+
+
+def test_the_disk_alone_is_timed_within_the_write_budget(native: _native.Component) -> None:
+    before = counters(native)["write_budget_left_bytes"]
+    trips = np.array([8192, 100_000], dtype=np.uint64)
+    elapsed_ns = native.evaluate("disk", {"bytes": trips})["elapsed_ns"]
+    assert (elapsed_ns > 0).all()
+    assert before - counters(native)["write_budget_left_bytes"] == 2 * 102_400 + 8192
+    with pytest.raises(ValueError, match="bytes: "):
+        native.evaluate("disk", {"bytes": np.array([0], dtype=np.uint64)})
+
+
+def test_a_run_leaves_components_no_more_than_its_write_budget() -> None:
+    for budget in (10**9, 50 * 10**9):
+        given = [Override(("disk_write_budget",), budget, "budget")]
+        plan = config.make_plan("max-throughput", components=["memory"], overrides=given)
+        written = plan.component_written_bytes() + plan.written_bytes()
+        assert written <= budget
+        assert any("then migrations only read" in note for note in plan.notes)
+    given = [Override(("disk_write_budget",), 300_000_000, "budget")]
+    with pytest.raises(MachineError, match="component `memory`: write_budget_bytes: "):
+        config.make_plan("max-throughput", components=["memory"], overrides=given)
 
 
 def test_a_spent_write_budget_leaves_migrations_that_only_read() -> None:

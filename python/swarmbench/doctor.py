@@ -5,10 +5,8 @@ Reads and reports; changes nothing. A remedy is something an operator can do or 
 
 from __future__ import annotations
 
-import fcntl
 import os
 import resource
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -173,7 +171,7 @@ def _disk(place: _Place) -> Iterator[Finding]:
         yield Finding("disk", "warn", value, remedy)
     else:
         yield Finding("disk", "ok", value)
-    problem = _direct_problem(place.directory)
+    problem = machine.direct_problem(place.directory)
     if problem is None:
         yield Finding("direct disk access", "ok", "yes")
     else:
@@ -209,16 +207,6 @@ def _components(place: _Place) -> Iterator[Finding]:
             )
         else:
             yield Finding(f"memory of {name}", "ok", value)
-
-
-def _direct_problem(directory: Path) -> str | None:
-    try:
-        with tempfile.TemporaryFile(dir=directory) as file:
-            flags = fcntl.fcntl(file, fcntl.F_GETFL)
-            fcntl.fcntl(file, fcntl.F_SETFL, flags | os.O_DIRECT)
-    except OSError as error:
-        return error.strerror or str(error)
-    return None
 
 
 def _limits(place: _Place) -> Iterator[Finding]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import fcntl
 import hashlib
 import json
 import os
 import platform
 import re
+import tempfile
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
@@ -138,6 +140,17 @@ def settings(root: Path = Path("/")) -> dict[str, Any]:
         "overcommit": number(root / "proc/sys/vm/overcommit_memory"),
         "isolated_cpus": read(frequency / "isolated") or "",
     }
+
+
+def direct_problem(directory: Path) -> str | None:
+    """Why files in `directory` cannot be read past the page cache; None where they can."""
+    try:
+        with tempfile.TemporaryFile(dir=directory) as file:
+            flags = fcntl.fcntl(file, fcntl.F_GETFL)
+            fcntl.fcntl(file, fcntl.F_SETFL, flags | os.O_DIRECT)
+    except OSError as error:
+        return error.strerror or str(error)
+    return None
 
 
 def disk(directory: Path, root: Path = Path("/")) -> dict[str, Any]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 from pydantic import Field, model_validator
 
+from swarmbench import machine
 from swarmbench.components import chunks, philox
 from swarmbench.components.base import Arrays, Component, Op, Profile
 from swarmbench.units import about_bytes
@@ -68,6 +70,11 @@ def taken_bytes(size: int) -> int:
     """What an allocation of `size` takes of its source and of the bound."""
     least = _FRONT_BYTES + -(-size // 8) * 8 + _BACK_BYTES
     return -(-least // _GRANULE_BYTES) * _GRANULE_BYTES
+
+
+@cache
+def _is_direct(directory: str) -> bool:
+    return machine.direct_problem(Path(directory)) is None
 
 
 class Memory(Component):
@@ -175,9 +182,10 @@ class Memory(Component):
         return bounded, [f"writes {about_bytes(budget_bytes)} at most, then migrations only read"]
 
     def cost(self, op: Op) -> float:
-        """Allocations that touch nothing have no roof; filled ones write every byte."""
+        """Allocations that touch nothing have no roof, filled ones write every byte; what a file
+        system buffers has nothing to do with the disk's."""
         if op.name != "allocate":
-            return op.cost
+            return op.cost if _is_direct(self.directory) else 0.0
         return {"none": 0.0, "page": op.cost, "fill": 1.0}[self.touch]
 
     def block_sizes(self) -> list[int]:

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::super::journeys::Journeys;
-use super::super::tiers::{Census, Tier};
+use super::super::tiers::{Census, ROOM_BYTES, Tier};
 use super::super::{OP_NAMES, Shared, parameters::Parameters};
 use super::*;
 use crate::operations::{Build, Component, NoPause};
@@ -40,15 +40,19 @@ fn counter(shared: &Arc<Shared>, name: &str) -> u64 {
     counters.iter().find(|(known, _)| *known == name).expect("a counter").1
 }
 
-/// Every block is in one tier, the tiers add up, and nobody has a claim left.
+/// Every block is in one tier, the tiers add up, nobody has a claim left, and no room is lost.
 fn assert_whole(shared: &Arc<Shared>) {
     let tiers = &shared.tiers;
     assert!(tiers.adds_up());
     let mut counted = Census::default();
+    let mut rooms_bytes = 0;
     let mut mover = shared.mover().expect("a mover");
     for index in 0..tiers.blocks.len() {
         assert!(tiers.claim(index), "block {index} is still claimed");
         let tier = tiers.record(index).tier;
+        if tier == Tier::Cpu {
+            rooms_bytes += tiers.blocks[index].bytes.next_multiple_of(ROOM_BYTES) as u64;
+        }
         counted.bytes[tier as usize] += tiers.blocks[index].bytes as u64;
         counted.blocks[tier as usize] += 1;
         let mut journeys = Journeys { tiers, totals: &shared.totals, mover: &mut mover };
@@ -56,6 +60,8 @@ fn assert_whole(shared: &Arc<Shared>) {
         tiers.release(index);
     }
     assert_eq!(counted, tiers.census());
+    let (_, free) = tiers.free_bytes();
+    assert_eq!(free + rooms_bytes, tiers.cpu_bytes(), "a room was lost");
 }
 
 #[test]
