@@ -77,7 +77,7 @@ def test_a_dry_run_says_what_it_costs_and_makes_nothing(tmp_path: Path) -> None:
     assert ended.status == 0
     assert "time      1.0 minutes" in ended.stdout
     assert "writes    " in ended.stdout
-    assert "memory    130 MB of " in ended.stdout
+    assert "memory    140 MB of " in ended.stdout
     planned = json.loads(swarmbench(*NULL, "--dry-run", "--json", "--seed", "5").stdout)
     assert planned["seed"] == 5
     assert list(tmp_path.iterdir()) == []

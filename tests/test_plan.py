@@ -272,7 +272,7 @@ def test_too_little_memory_or_disk_is_the_machines_fault() -> None:
             planned(host, **content)
         assert caught.value.exit_code == 3
         assert caught.value.hint
-    assert "is too little; give more than 130 MB" in refused(memory_budget="1MB")
+    assert "is too little; give more than 140 MB" in refused(memory_budget="1MB")
 
 
 def test_a_gpu_that_is_demanded_and_absent_is_the_machines_fault() -> None:
@@ -339,7 +339,7 @@ def test_the_description_says_minutes_bytes_written_and_memory() -> None:
         "load      elastic: 1.00k/s poisson, 64 in flight when sustained, 5.00 KB\n"
         "time      10.0 minutes, preparation and calibration apart\n"
         "writes    236 MB of 100 GB allowed\n"
-        "memory    130 MB of 6.00 GB allowed"
+        "memory    140 MB of 6.00 GB allowed"
     )
 
 

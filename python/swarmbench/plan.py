@@ -32,7 +32,7 @@ CALIBRATION_BYTES = 7 * (32 << 20)
 #: Resident bytes of swarmbench itself, and of its queues and histograms for each component: the
 #: bounds that its own tests hold it to.
 HARNESS_BYTES = 100_000_000
-HARNESS_BYTES_PER_COMPONENT = 30_000_000
+HARNESS_BYTES_PER_COMPONENT = 40_000_000
 
 
 def harness_bytes(components: int) -> int:

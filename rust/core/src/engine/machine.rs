@@ -29,7 +29,8 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// Starts the threads; nothing is asked for until segments are commanded.
+    /// Starts the threads and waits until each worker has its scratch memory; nothing is asked for
+    /// until segments are commanded.
     ///
     /// # Errors
     /// A thread could not be started.
@@ -87,7 +88,9 @@ impl Machine {
     fn spawn_threads(&self, settings: &EngineSettings, shared: bool) -> Result<(), EngineError> {
         let failed = |error: std::io::Error| EngineError::Thread(error.to_string());
         let mut threads = lock(&self.threads);
+        let (made, ready) = std::sync::mpsc::channel();
         for index in 0..settings.workers {
+            let made = made.clone();
             let pool = Arc::clone(&self.pool);
             let recorder = Arc::clone(&self.recorders[index]);
             let cpus = settings.worker_cpus.clone();
@@ -96,10 +99,19 @@ impl Machine {
                 if shared {
                     sharpen_this_thread();
                 }
-                Worker::new(&pool, &recorder).work();
+                let mut worker = Worker::new(&pool, &recorder);
+                // Nobody listens any more where another worker could not be made.
+                if made.send(()).is_ok() {
+                    worker.work();
+                }
             };
             let builder = std::thread::Builder::new().name(format!("sb-worker-{index}"));
             threads.push(builder.spawn(body).map_err(failed)?);
+        }
+        drop(made);
+        // The scratch of large components takes seconds to be touched, which no load may wait for.
+        for _ in 0..settings.workers {
+            ready.recv().map_err(|_| EngineError::Thread("a worker could not be made".into()))?;
         }
         if !shared {
             let pool = Arc::clone(&self.pool);

@@ -322,3 +322,31 @@ fn a_panicking_operation_is_an_error_and_the_pool_goes_on() {
     let counters = engine.reading(phase).unwrap()[0][0].counters;
     assert!(conserved(&counters) && counters.errors > 0 && counters.ok > 0, "{counters:?}");
 }
+
+/// An operation whose copies take their time, as one that touches its scratch memory does.
+struct Large(Arc<AtomicU64>);
+
+impl Clone for Large {
+    fn clone(&self) -> Self {
+        std::thread::sleep(milliseconds(50));
+        self.0.fetch_add(1, Ordering::SeqCst);
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl Operation for Large {
+    fn run(&mut self, _: Request, _: &mut dyn Pause) -> Completion {
+        Completion { status: Status::Ok, units: 1 }
+    }
+    fn verify(&mut self) -> Verdict {
+        Verdict::default()
+    }
+}
+
+#[test]
+fn an_engine_has_started_only_when_every_worker_has_its_copy() {
+    let copies = Arc::new(AtomicU64::new(0));
+    let engine = engine(vec![workload(made(1, Large(Arc::clone(&copies))), 0.0)]);
+    assert_eq!(copies.load(Ordering::SeqCst), 2);
+    drop(engine);
+}
