@@ -1,20 +1,19 @@
 //! Byte patterns with wildcards against a text: every position at which a pattern occurs.
 //!
-//! Each pattern is found by one window of four bytes, the rarest of those in which it demands three
-//! or four (if need be fewer). A text position costs one look into a table by the hash of the
-//! window's first three bytes, a bit for each of eight classes of the fourth; what passes is looked
-//! up among the patterns and compared under their masks.
+//! Each pattern is found by one window of four bytes, the rarest of those in which it demands the
+//! first three (if need be fewer), or by one for each remainder of its offset by a stride. A sieve
+//! finds the few positions where such a window may be; there the patterns are looked up by its hash
+//! and compared under their masks.
 
 use crate::operations::Pause;
 use crate::random::{philox, stream_key};
 
 use super::forest::{below, skewed};
 use super::patterns::pair;
+use super::sieve::{MARGIN, Sieve, WINDOW, Way, Window, window_at};
 
 /// Bytes of a pattern at most.
 pub const LENGTH_MAX: usize = 32;
-/// Room behind a text, so that windows and patterns can be read at its end.
-pub const MARGIN: usize = LENGTH_MAX + 8;
 const WORDS: usize = LENGTH_MAX / 8;
 /// Positions between two pauses, and of one round of candidates: about 20 µs.
 pub const ROUND: usize = 16 << 10;
@@ -35,23 +34,36 @@ struct Masked {
 /// A pattern and the window that it is found by.
 #[derive(Clone, Copy, Debug)]
 struct Entry {
-    /// Bytes under the family's mask.
-    window: u32,
-    /// Classes of the fourth byte that the pattern admits.
-    classes: u8,
+    window: Window,
     pattern: u32,
+    /// Of the window in the pattern.
     offset: u32,
+    /// Eight bytes of the pattern about the window, and their mask: they decide nearly always.
+    near: [u64; 2],
+    /// Where these are in the pattern.
+    near_offset: u32,
 }
 
-/// Patterns whose windows demand the same of their four bytes.
+impl Entry {
+    fn new(window: Window, pattern: u32, offset: usize, bytes: &[u8], flags: &[u8]) -> Self {
+        let near_offset = offset.min(bytes.len().saturating_sub(8));
+        let masked = Masked::new(
+            &bytes[near_offset..bytes.len().min(near_offset + 8)],
+            &flags[near_offset..bytes.len().min(near_offset + 8)],
+        );
+        let near = [masked.bytes[0], masked.masks[0]];
+        let (offset, near_offset) = (offset as u32, near_offset as u32);
+        Self { window, pattern, offset, near, near_offset }
+    }
+}
+
+/// Patterns whose windows demand the same of their first three bytes.
 #[derive(Clone, Debug)]
 struct Family {
-    /// Which of the four bytes are demanded.
+    /// Which of the bytes these are.
     mask: u32,
-    shift: u32,
-    /// Of the first three bytes, a bit for each class of the fourth.
-    passes: Vec<u8>,
-    /// By the hash of the whole window: entries from one number to the next.
+    sieve: Sieve,
+    /// By the hash of these bytes: entries from one number to the next.
     slots: Vec<u32>,
     slot_shift: u32,
     entries: Vec<Entry>,
@@ -61,19 +73,9 @@ struct Family {
 #[derive(Clone, Debug, Default)]
 pub struct BytePatterns {
     masked: Vec<Masked>,
+    /// Positions looked at are so far apart.
+    stride: usize,
     families: Vec<Family>,
-}
-
-const SPREAD: u32 = 0x9E37_79B1;
-
-#[inline(always)]
-fn pass_of(window: u32, shift: u32) -> usize {
-    ((window & 0x00FF_FFFF).wrapping_mul(SPREAD) >> shift) as usize
-}
-
-#[inline(always)]
-fn class_of(window: u32) -> u32 {
-    (window >> 24) & 7
 }
 
 fn slot_of(window: u32, shift: u32) -> usize {
@@ -89,9 +91,10 @@ impl BytePatterns {
     pub fn new(first: &[u32], bytes: &[u8], flags: &[u8], text: &[u8]) -> Result<Self, String> {
         let mut common = [1u64; 256];
         text.iter().for_each(|&byte| common[usize::from(byte)] += 1);
-        let rarity = common.map(|count| (count as f64 / (text.len() as f64 + 256.0)).log2());
+        let shares = common.map(|count| count as f64 / (text.len() as f64 + 256.0));
+        let rarity = shares.map(f64::log2);
         let mut made = Self::default();
-        let mut by_mask: Vec<(u32, Entry)> = Vec::new();
+        let mut given = Vec::new();
         for (number, ends) in first.windows(2).enumerate() {
             let range = ends[0] as usize..ends[1] as usize;
             let (Some(own), Some(own_flags)) = (bytes.get(range.clone()), flags.get(range)) else {
@@ -101,26 +104,26 @@ impl BytePatterns {
                 return Err(format!("pattern {number} has {} bytes, not 1 to 32", own.len()));
             }
             made.masked.push(Masked::new(own, own_flags));
-            let (mask, offset) = window(own, own_flags, &rarity);
-            let mut four = [0; 4];
-            for (byte, &given) in four.iter_mut().zip(&own[offset..]) {
-                *byte = given;
-            }
-            let (window, family) = (u32::from_le_bytes(four), family_mask(mask));
-            let classes = if mask >> 24 == 0 { u8::MAX } else { 1 << class_of(window) };
-            let (window, offset) = (window & family, offset as u32);
-            by_mask.push((family, Entry { window, classes, pattern: number as u32, offset }));
+            given.push((own, own_flags));
         }
-        by_mask.sort_by_key(|(mask, entry)| (*mask, entry.pattern));
-        for family in by_mask.chunk_by(|left, right| left.0 == right.0) {
-            made.families.push(Family::new(family[0].0, family.iter().map(|each| each.1)));
+        let shortest = given.iter().map(|(own, _)| own.len()).min().unwrap_or(1);
+        let strides = [1, 2, 4].into_iter().filter(|&stride| stride <= shortest);
+        let plans = strides.map(|stride| Plan::new(&given, stride, &rarity));
+        let Some(mut plan) = plans.min_by(|left, right| left.cost.total_cmp(&right.cost)) else {
+            return Ok(made);
+        };
+        plan.found.sort_by_key(|found| (found.family, found.entry.pattern));
+        for same in plan.found.chunk_by(|left, right| left.family == right.family) {
+            let entries = same.iter().map(|found| found.entry).collect();
+            made.families.push(Family::new(FAMILIES[same[0].family], entries, &shares));
         }
+        made.stride = plan.stride;
         Ok(made)
     }
 
     pub fn held_bytes(&self) -> usize {
         let families = self.families.iter().map(|family| {
-            family.passes.len()
+            family.sieve.held_bytes()
                 + size_of_val(family.slots.as_slice())
                 + size_of_val(family.entries.as_slice())
         });
@@ -131,6 +134,7 @@ impl BytePatterns {
     /// bytes more than `length`; `candidates` has room for a `ROUND`.
     pub fn run(
         &self,
+        way: Way,
         text: &[u8],
         length: usize,
         candidates: &mut [u32],
@@ -142,7 +146,7 @@ impl BytePatterns {
         for first in (0..length).step_by(ROUND) {
             let last = (first + ROUND).min(length);
             for family in &self.families {
-                let passed = family.sift(text, first, last, candidates);
+                let passed = family.sieve.sift(way, text, (first, last, self.stride), candidates);
                 for &position in &candidates[..passed] {
                     self.confirm(family, text, length, position as usize, pairs);
                 }
@@ -161,26 +165,23 @@ impl BytePatterns {
         position: usize,
         pairs: &mut Vec<u64>,
     ) {
-        let window = word_at(text, position) & family.mask;
-        let slot = slot_of(window, family.slot_shift);
+        let window = window_at(text, position);
+        let slot = slot_of(window & family.mask, family.slot_shift);
         let ends = family.slots[slot] as usize..family.slots[slot + 1] as usize;
         for entry in &family.entries[ends] {
-            if entry.window != window || (entry.offset as usize) > position {
+            let Some(start) = position.checked_sub(entry.offset as usize) else { continue };
+            let near = start + entry.near_offset as usize;
+            let here = &text[near..near + 8];
+            let here = u64::from_le_bytes(std::array::from_fn(|place| here[place]));
+            if here & entry.near[1] != entry.near[0] {
                 continue;
             }
-            let start = position - entry.offset as usize;
             let masked = &self.masked[entry.pattern as usize];
             if start + masked.length as usize <= length && masked.is_at(text, start) {
                 pairs.push(pair(start as u32, entry.pattern));
             }
         }
     }
-}
-
-#[inline(always)]
-fn word_at(text: &[u8], position: usize) -> u32 {
-    let bytes = &text[position..position + 4];
-    u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])
 }
 
 impl Masked {
@@ -207,69 +208,103 @@ impl Masked {
     }
 }
 
-/// The mask and offset of the window that a pattern is found by: three demanded bytes in a row if
-/// it has them (with the fourth where that is demanded too), else as many of four as there are, of
-/// those the rarest.
-fn window(bytes: &[u8], flags: &[u8], rarity: &[f64; 256]) -> (u32, usize) {
-    let mut best = (f64::INFINITY, 0, 0);
-    for offset in 0..bytes.len() {
-        let (mut mask, mut score) = (0u32, 0.0);
-        for place in 0..4.min(bytes.len() - offset) {
-            if flags[offset + place] != 0 {
-                mask |= 0xFF << (8 * place);
-                score += rarity[usize::from(bytes[offset + place])];
-            }
-        }
-        let is_triple = mask & 0x00FF_FFFF == 0x00FF_FFFF;
-        // A family of its own costs a pass over the text: worse than any rarity gains.
-        let penalty =
-            if is_triple { 0.0 } else { 1000.0 - 100.0 * f64::from(mask.count_ones() / 8) };
-        if score + penalty < best.0 {
-            best = (score + penalty, mask, offset);
-        }
-    }
-    (family_mask(best.1), best.2)
+/// Which of the first three bytes of a window are demanded, the more telling ones first.
+const FAMILIES: [u32; 5] = [0x00FF_FFFF, 0x0000_FFFF, 0x00FF_00FF, 0x0000_00FF, 0];
+/// Time of a look at one position, of looks by buckets, and of a candidate, in about nanoseconds.
+const LOOK_COST: f64 = 0.9;
+const BUCKETS_COST: f64 = 0.1;
+const CANDIDATE_COST: f64 = 15.0;
+/// Windows of which buckets may still tell enough.
+const BUCKETS_WINDOWS_MAX: usize = 100;
+
+/// A window, its family and how often it is to be expected at a position, as a logarithm.
+#[derive(Clone, Copy, Debug)]
+struct Found {
+    family: usize,
+    rarity: f64,
+    entry: Entry,
 }
 
-/// Windows of three and of four demanded bytes are looked for together, by three of them.
-fn family_mask(mask: u32) -> u32 {
-    if mask == u32::MAX { 0x00FF_FFFF } else { mask }
+/// Windows of all patterns, one for every remainder of their offsets by the stride.
+struct Plan {
+    stride: usize,
+    found: Vec<Found>,
+    /// Expected time of a text position.
+    cost: f64,
+}
+
+impl Plan {
+    fn new(given: &[(&[u8], &[u8])], stride: usize, rarity: &[f64; 256]) -> Self {
+        let mut found = Vec::with_capacity(given.len() * stride);
+        for (number, (bytes, flags)) in given.iter().enumerate() {
+            for remainder in 0..stride {
+                found.extend(best_window(number as u32, bytes, flags, (remainder, stride), rarity));
+            }
+        }
+        let looks = (0..FAMILIES.len()).map(|family| {
+            match found.iter().filter(|each: &&Found| each.family == family).count() {
+                0 => 0.0,
+                1..=BUCKETS_WINDOWS_MAX => BUCKETS_COST,
+                _ => LOOK_COST / stride as f64,
+            }
+        });
+        let expected: f64 = found.iter().map(|each| each.rarity.exp2()).sum();
+        let cost = looks.sum::<f64>() + expected * CANDIDATE_COST / stride as f64;
+        Self { stride, found, cost }
+    }
+}
+
+/// Of a pattern's windows at offsets of one remainder, in the best family that it has one for, the
+/// rarest. A family costs a look at every position, so there are few.
+fn best_window(
+    pattern: u32,
+    bytes: &[u8],
+    flags: &[u8],
+    (remainder, stride): (usize, usize),
+    rarity: &[f64; 256],
+) -> Option<Found> {
+    let mut best: Option<Found> = None;
+    for offset in (remainder..bytes.len()).step_by(stride) {
+        let places = 0..WINDOW.min(bytes.len() - offset);
+        let demanded = places.filter(|place| flags[offset + place] != 0);
+        let mask = demanded.fold(0u32, |mask, place| mask | 0xFF << (8 * place));
+        let Some(family) = FAMILIES.iter().position(|family| mask & family == *family) else {
+            continue;
+        };
+        let read = FAMILIES[family] | mask & 0xFF00_0000;
+        let (mut four, mut score) = ([0; WINDOW], 0.0);
+        for place in (0..WINDOW).filter(|place| read >> (8 * place) & 0xFF != 0) {
+            let byte = bytes[offset + place];
+            four[place] = byte;
+            // Of the last byte only three bits are looked at.
+            let bits_max = if place + 1 == WINDOW { -3.0 } else { f64::NEG_INFINITY };
+            score += rarity[usize::from(byte)].max(bits_max);
+        }
+        let window = Window { bytes: u32::from_le_bytes(four), demanded: read };
+        let entry = Entry::new(window, pattern, offset, bytes, flags);
+        let is_better = best.is_none_or(|best| (family, score) < (best.family, best.rarity));
+        if is_better {
+            best = Some(Found { family, rarity: score, entry });
+        }
+    }
+    best
 }
 
 impl Family {
-    fn new(mask: u32, members: impl Iterator<Item = Entry>) -> Self {
-        let mut entries: Vec<Entry> = members.collect();
-        let bits = (16 * entries.len()).next_power_of_two().trailing_zeros().clamp(10, 17);
+    fn new(mask: u32, mut entries: Vec<Entry>, shares: &[f64; 256]) -> Self {
+        let windows: Vec<Window> = entries.iter().map(|entry| entry.window).collect();
         let slot_bits = (2 * entries.len()).next_power_of_two().trailing_zeros().max(1);
-        let (shift, slot_shift) = (32 - bits, 32 - slot_bits);
-        let mut passes = vec![0u8; 1 << bits];
+        let slot_shift = 32 - slot_bits;
+        let slot = |entry: &Entry| slot_of(entry.window.bytes & mask, slot_shift);
         let mut slots = vec![0u32; (1 << slot_bits) + 1];
-        entries.sort_by_key(|entry| (slot_of(entry.window, slot_shift), entry.pattern));
+        entries.sort_by_key(|entry| (slot(entry), entry.pattern));
         for entry in &entries {
-            passes[pass_of(entry.window, shift)] |= entry.classes;
-            slots[slot_of(entry.window, slot_shift) + 1] += 1;
+            slots[slot(entry) + 1] += 1;
         }
         for slot in 1..slots.len() {
             slots[slot] += slots[slot - 1];
         }
-        Self { mask, shift, passes, slots, slot_shift, entries }
-    }
-
-    /// Writes the positions of `from..to` whose windows may be those of a pattern to `candidates`
-    /// and returns how many they are.
-    ///
-    /// Every position is written, and the next one over it unless it passed: a branch would be
-    /// mispredicted at every candidate.
-    #[inline]
-    fn sift(&self, text: &[u8], from: usize, to: usize, candidates: &mut [u32]) -> usize {
-        let mut passed = 0;
-        for (place, bytes) in text[from..to + 3].windows(4).enumerate() {
-            let window = u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
-            let classes = self.passes[pass_of(window & self.mask, self.shift)];
-            candidates[passed] = (from + place) as u32;
-            passed += usize::from(classes >> class_of(window) & 1);
-        }
-        passed
+        Self { mask, sieve: Sieve::new(mask, &windows, shares), slots, slot_shift, entries }
     }
 }
 

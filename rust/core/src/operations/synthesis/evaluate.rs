@@ -4,12 +4,14 @@ use super::arrays::{
     forest_from, forest_to, instances_from, longs, patterns_from, rules_from, small,
     templates_from, words, wrong,
 };
-use super::bytes::{BytePatterns, MARGIN, ROUND};
+use super::bytes::{BytePatterns, ROUND};
 use super::expansion::{Expander, STRIDE, Texts};
 use super::matching::Matcher;
 use super::patterns::place_of;
 use super::rewriting::{Rewriter, Rewritten};
-use super::tiles::{TOKENS, Tile, TreeTemplates, best};
+use super::sieve::{MARGIN, Way};
+use super::tile::{TOKENS, Tile};
+use super::tiles::{TreeTemplates, best};
 use crate::operations::{Array, Arrays, BuildError, NoPause};
 
 /// The answers of `op`.
@@ -101,6 +103,6 @@ fn match_bytes(inputs: &Arrays) -> Result<Arrays, BuildError> {
     let mut padded = text.to_vec();
     padded.resize(text.len() + MARGIN, 0);
     let (mut candidates, mut pairs) = (vec![0; ROUND], Vec::new());
-    patterns.run(&padded, text.len(), &mut candidates, &mut pairs, &mut NoPause);
+    patterns.run(Way::best(), &padded, text.len(), &mut candidates, &mut pairs, &mut NoPause);
     Ok(pairs_to(&pairs, "position", "pattern"))
 }

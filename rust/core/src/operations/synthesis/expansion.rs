@@ -268,20 +268,33 @@ impl Expander {
             .get(template as usize)
             .ok_or(ExpansionError::NoTemplate { instance: number, template })?;
         let mut size = u64::from(shape.literal_bytes);
-        for (variable, &uses) in shape.uses.iter().enumerate() {
-            if uses == 0 {
-                continue;
-            }
-            let text = instance.bindings[variable];
-            let Some((_, length)) = self.texts.spans.get(text as usize) else {
-                return Err(match text {
-                    UNBOUND => ExpansionError::Unbound { instance: number, template, variable },
-                    text => ExpansionError::NoText { instance: number, variable, text },
-                });
-            };
-            size += u64::from(uses) * u64::from(*length);
+        let mut is_bound = true;
+        // Which variables a template uses cannot be foretold: no branch depends on it.
+        for (&uses, &text) in shape.uses.iter().zip(&instance.bindings) {
+            let length = self.texts.spans.get(text as usize).map(|span| span.1);
+            is_bound &= uses == 0 || length.is_some();
+            size += u64::from(uses) * u64::from(length.unwrap_or(0));
         }
-        Ok(size)
+        if is_bound { Ok(size) } else { Err(self.unbound(number, instance)) }
+    }
+
+    /// What is wrong with an instance that binds a variable of its template to no text.
+    #[cold]
+    fn unbound(&self, instance: usize, given: &Instance) -> ExpansionError {
+        let template = given.template;
+        let uses = self.templates.shapes[template as usize].uses;
+        let wrong = |&(variable, &text): &(usize, &u32)| {
+            uses[variable] > 0 && text as usize >= self.texts.spans.len()
+        };
+        match given.bindings.iter().enumerate().find(wrong) {
+            Some((variable, &text)) if text != UNBOUND => {
+                ExpansionError::NoText { instance, variable, text }
+            }
+            found => {
+                let variable = found.map_or(0, |(variable, _)| variable);
+                ExpansionError::Unbound { instance, template, variable }
+            }
+        }
     }
 
     /// Second pass: writes the bytes of measured instances; `bytes` has `STRIDE` more than needed.

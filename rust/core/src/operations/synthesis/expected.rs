@@ -9,7 +9,7 @@ use super::forest::Node;
 use super::matching::PairDigest;
 use super::patterns::pair;
 use super::rewriting::{flattened, rewrite_plainly};
-use super::tiles::TOKENS;
+use super::tile::TOKENS;
 use crate::operations::checksum::checksum;
 use crate::operations::{Build, BuildError};
 

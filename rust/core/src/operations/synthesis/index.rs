@@ -1,14 +1,15 @@
 //! The index of a set of patterns: which of them to compare at a node, found in constant time.
 //!
-//! Patterns are kept by (type, class of child counts) of their root. Where such a cell holds many,
+//! A first look at types, child counts and some bits of the values leaves few nodes. Patterns are
+//! kept by (type, class of child counts) of their root. Where such a cell holds many,
 //! they are split by the rarest combination of further tokens that most of them demand (the root's
 //! value, types and values of the first two children), each combination with a hash table of its
 //! own: tuple space search (Srinivasan et al., SIGCOMM 1999) below a direct-mapped first level.
 
 use std::collections::HashMap;
 
-use super::filter::{CLASSES, Filter, class_of};
-use super::forest::{NONE, Node, marks};
+use super::filter::{BLOCK, CLASSES, Filter, Look, class_of};
+use super::forest::{Forest, NONE, Node, marks};
 use super::patterns::{COUNT, Patterns, Place, Step, TYPE, VALUE};
 
 /// Tokens that a combination can hold, as bits.
@@ -63,66 +64,131 @@ struct Probe {
     slots: u32,
 }
 
-/// The index; see the module.
+/// Roots of one kind: with a type or without, with a value or without.
 #[derive(Clone, Debug)]
-pub struct Index {
-    /// Of roots with a type: type and child count.
-    pub typed: Filter,
-    /// Of roots without one: the marks of their values. None where there are no such roots.
-    pub untyped: Option<Filter>,
-    /// 256 types and "any", times the classes.
+struct Kind {
+    is_typed: bool,
+    is_valued: bool,
+    /// Types and classes of child counts of these roots (all types, where they have none).
+    shapes: Filter,
+    /// Marks of these roots' values; where they have none, all.
+    values: Filter,
+    /// The row of cells of each type.
+    rows: Box<[u16; 256]>,
+    /// Rows times classes; the first row is empty.
     cells: Vec<Cell>,
+}
+
+/// The index; see the module.
+#[derive(Clone, Debug, Default)]
+pub struct Index {
+    /// Those kinds of roots that there are.
+    kinds: Vec<Kind>,
     probes: Vec<Probe>,
     slots: Vec<Span>,
     /// Pattern numbers: lists of cells and slots.
     listed: Vec<u32>,
 }
 
+/// Kinds of roots at most.
+pub const KINDS_MAX: usize = 4;
+
+/// For each kind of roots the nodes of a block that it has to be held against, a bit each.
+pub type Rows = [u64; KINDS_MAX];
+
 impl Index {
     pub fn new(patterns: &Patterns) -> Self {
-        let mut index = Self {
-            typed: Filter { classes: [0; 256] },
-            untyped: None,
-            cells: vec![Cell::default(); 257 * CLASSES],
-            probes: Vec::new(),
-            slots: Vec::new(),
-            listed: Vec::new(),
-        };
-        let mut members = vec![Vec::new(); 257 * CLASSES];
-        for number in 0..patterns.len() as u32 {
-            let root = &patterns.of(number)[0];
-            let is_typed = root.flags & TYPE != 0;
-            let row = if is_typed { usize::from(root.kind()) } else { 256 };
-            let classes = if root.flags & COUNT != 0 {
-                let class = class_of(root.count());
-                class..class + 1
-            } else {
-                0..CLASSES
+        let mut index = Self::default();
+        for (is_typed, is_valued) in [(true, false), (true, true), (false, false), (false, true)] {
+            let is_member = |&number: &u32| {
+                let flags = patterns.of(number)[0].flags;
+                (flags & TYPE != 0) == is_typed && (flags & VALUE != 0) == is_valued
             };
-            for class in classes {
-                members[row * CLASSES + class].push(number);
-                if is_typed {
-                    index.typed.classes[row] |= 1 << class;
-                }
+            let members: Vec<u32> = (0..patterns.len() as u32).filter(is_member).collect();
+            if !members.is_empty() {
+                let kind = index.kind(patterns, &members, is_typed, is_valued);
+                index.kinds.push(kind);
             }
-            if !is_typed {
-                index.admit_untyped(root);
-            }
-        }
-        for (cell, members) in members.into_iter().enumerate() {
-            index.cells[cell] = index.cell(patterns, members, cell % CLASSES);
         }
         index
     }
 
-    fn admit_untyped(&mut self, root: &Place) {
-        let filter = self.untyped.get_or_insert(Filter { classes: [0; 256] });
-        if root.flags & VALUE == 0 {
-            filter.classes = [u8::MAX; 256];
-        } else {
+    fn kind(
+        &mut self,
+        patterns: &Patterns,
+        members: &[u32],
+        is_typed: bool,
+        is_valued: bool,
+    ) -> Kind {
+        let mut shapes = Filter { classes: [0; 256] };
+        let mut values = Filter { classes: [if is_valued { 0 } else { u8::MAX }; 256] };
+        let mut rows = Box::new([u16::from(!is_typed); 256]);
+        let mut row_members = vec![vec![Vec::new(); CLASSES]; if is_typed { 1 } else { 2 }];
+        for &number in members {
+            let root = &patterns.of(number)[0];
+            let class = class_of(root.count());
+            let is_counted = root.flags & COUNT != 0;
+            let classes = if is_counted { class..class + 1 } else { 0..CLASSES };
+            let bits = if is_counted { 1 << class } else { u8::MAX };
             let [mark, submark] = marks(root.value);
-            filter.classes[usize::from(mark)] |= 1 << submark;
+            values.classes[usize::from(mark)] |= 1 << submark;
+            if is_typed {
+                shapes.classes[usize::from(root.kind())] |= bits;
+            } else {
+                shapes.classes.iter_mut().for_each(|classes| *classes |= bits);
+            }
+            let row = &mut rows[usize::from(root.kind())];
+            if *row == 0 {
+                *row = row_members.len() as u16;
+                row_members.push(vec![Vec::new(); CLASSES]);
+            }
+            for class in classes {
+                row_members[usize::from(*row)][class].push(number);
+            }
         }
+        let by_class = row_members.into_iter().flat_map(|row| row.into_iter().enumerate());
+        let cells = by_class.map(|(class, members)| self.cell(patterns, members, class)).collect();
+        Kind { is_typed, is_valued, shapes, values, rows, cells }
+    }
+
+    /// The first look at a block: 64 nodes from `first` on, or those that are left.
+    #[inline]
+    pub fn rows(&self, look: Look, forest: &Forest, first: usize) -> Rows {
+        let mut rows = [0; KINDS_MAX];
+        for (bits, kind) in rows.iter_mut().zip(&self.kinds) {
+            *bits = u64::MAX;
+            if kind.is_typed || !kind.is_valued {
+                *bits &= look_at(look, &kind.shapes, &forest.kinds, &forest.counts, first);
+            }
+            if kind.is_valued && *bits != 0 {
+                *bits &= look_at(look, &kind.values, &forest.marks, &forest.submarks, first);
+            }
+        }
+        rows
+    }
+
+    /// The same for one node, as bits 0.
+    #[inline]
+    pub fn rows_of(&self, node: &Node) -> Rows {
+        let [mark, submark] = marks(node.value);
+        let mut rows = [0; KINDS_MAX];
+        for (bits, kind) in rows.iter_mut().zip(&self.kinds) {
+            let shape = kind.shapes.classes[usize::from(node.kind())] >> class_of(node.count());
+            let value = kind.values.classes[usize::from(mark)] >> submark;
+            *bits = u64::from(shape & value & 1);
+        }
+        rows
+    }
+
+    /// Types and classes of child counts of all roots.
+    pub fn shapes(&self) -> Filter {
+        let mut shapes = Filter { classes: [0; 256] };
+        for kind in &self.kinds {
+            for (sum, classes) in shapes.classes.iter_mut().zip(kind.shapes.classes) {
+                *sum |= classes;
+            }
+        }
+        shapes
     }
 
     fn list(&mut self, numbers: &[u32]) -> Span {
@@ -164,24 +230,24 @@ impl Index {
         self.probes.push(Probe { fields, shift, slots: slots as u32 });
     }
 
-    /// Calls `found` with every pattern that matches at a node, in no order.
+    /// Calls `found` with every pattern that matches at a node, in no order; of `rows` the bits
+    /// number `place` are the node's.
     #[inline(always)]
     pub fn at(
         &self,
         patterns: &Patterns,
         nodes: &[Node],
         number: u32,
-        rows: Rows,
+        (rows, place): (&Rows, u32),
         mut found: impl FnMut(u32),
     ) {
         let node = &nodes[number as usize];
-        let class = class_of(node.count());
-        if rows.typed {
-            let cell = &self.cells[usize::from(node.kind()) * CLASSES + class];
-            self.look(cell, patterns, nodes, number, &mut found);
-        }
-        if rows.untyped {
-            self.look(&self.cells[256 * CLASSES + class], patterns, nodes, number, &mut found);
+        for (bits, kind) in rows.iter().zip(&self.kinds) {
+            if bits >> place & 1 != 0 {
+                let row = usize::from(kind.rows[usize::from(node.kind())]);
+                let cell = &kind.cells[row * CLASSES + class_of(node.count())];
+                self.look(cell, patterns, nodes, number, &mut found);
+            }
         }
     }
 
@@ -215,25 +281,36 @@ impl Index {
 
     /// Sizes, for the manifest: cells in use, tables, lists.
     pub fn sizes(&self) -> [usize; 3] {
-        let used = self.cells.iter().filter(|cell| {
+        let cells = self.kinds.iter().flat_map(|kind| &kind.cells);
+        let used = cells.filter(|cell| {
             [cell.certain, cell.linear, cell.probes].iter().any(|span| span.start < span.end)
         });
         [used.count(), self.probes.len(), self.listed.len()]
     }
 
     pub fn held_bytes(&self) -> usize {
-        size_of_val(self.cells.as_slice())
+        let cells = self.kinds.iter().map(|kind| {
+            size_of::<Kind>() + size_of_val(&*kind.rows) + size_of_val(kind.cells.as_slice())
+        });
+        cells.sum::<usize>()
             + size_of_val(self.probes.as_slice())
             + size_of_val(self.slots.as_slice())
             + size_of_val(self.listed.as_slice())
     }
 }
 
-/// Which rows of cells a node has to be held against.
-#[derive(Clone, Copy, Debug)]
-pub struct Rows {
-    pub typed: bool,
-    pub untyped: bool,
+/// One look; the last block is filled up with nodes whose answer is thrown away.
+#[inline]
+fn look_at(look: Look, filter: &Filter, rows: &[u8], bits: &[u8], first: usize) -> u64 {
+    let left = rows.len() - first;
+    if left >= BLOCK {
+        let block = first..first + BLOCK;
+        return look(filter, &rows[block.clone()], &bits[block]);
+    }
+    let (mut last_rows, mut last_bits) = ([0; BLOCK], [0; BLOCK]);
+    last_rows[..left].copy_from_slice(&rows[first..]);
+    last_bits[..left].copy_from_slice(&bits[first..]);
+    look(filter, &last_rows, &last_bits) & ((1 << left) - 1)
 }
 
 /// Whether the cell alone decides: a root without a value whose children are not listed.

@@ -1,6 +1,6 @@
 //! All patterns against all nodes: compacted (node, pattern) pairs, by node and then by pattern.
 
-use super::filter::{BLOCK, Filter, Look};
+use super::filter::{BLOCK, Look};
 use super::forest::Forest;
 use super::index::{Index, Rows};
 use super::patterns::{Patterns, pair};
@@ -28,41 +28,25 @@ impl Matcher {
         for start in (0..length).step_by(PAUSE_NODES) {
             let end = (start + PAUSE_NODES).min(length);
             for first in (start..end).step_by(BLOCK) {
-                let typed = self.look(&self.index.typed, &forest.kinds, &forest.counts, first);
-                let untyped =
-                    self.index.untyped.as_ref().map_or(0, |filter| {
-                        self.look(filter, &forest.marks, &forest.submarks, first)
-                    });
-                self.block(forest, first, typed, untyped, pairs);
+                let rows = self.index.rows(self.look, forest, first);
+                self.block(forest, first, &rows, pairs);
             }
             pause.point();
         }
     }
 
-    /// One look; the last block is filled up with nodes whose answer is thrown away.
     #[inline]
-    fn look(&self, filter: &Filter, rows: &[u8], bits: &[u8], first: usize) -> u64 {
-        let left = rows.len() - first;
-        if left >= BLOCK {
-            let block = first..first + BLOCK;
-            return (self.look)(filter, &rows[block.clone()], &bits[block]);
+    fn block(&self, forest: &Forest, first: usize, rows: &Rows, pairs: &mut Vec<u64>) {
+        let mut left = rows.iter().fold(0, |all, bits| all | bits);
+        if forest.nodes.len() - first < BLOCK {
+            left &= (1 << (forest.nodes.len() - first)) - 1;
         }
-        let (mut last_rows, mut last_bits) = ([0; BLOCK], [0; BLOCK]);
-        last_rows[..left].copy_from_slice(&rows[first..]);
-        last_bits[..left].copy_from_slice(&bits[first..]);
-        (self.look)(filter, &last_rows, &last_bits) & ((1 << left) - 1)
-    }
-
-    #[inline]
-    fn block(&self, forest: &Forest, first: usize, typed: u64, untyped: u64, pairs: &mut Vec<u64>) {
-        let mut left = typed | untyped;
         while left != 0 {
             let place = left.trailing_zeros();
             left &= left - 1;
             let number = first as u32 + place;
-            let rows = Rows { typed: typed >> place & 1 != 0, untyped: untyped >> place & 1 != 0 };
             let before = pairs.len();
-            self.index.at(&self.patterns, &forest.nodes, number, rows, |pattern| {
+            self.index.at(&self.patterns, &forest.nodes, number, (rows, place), |pattern| {
                 pairs.push(pair(number, pattern));
             });
             sort_few(&mut pairs[before..]);

@@ -25,8 +25,10 @@ mod parameters;
 mod patterns;
 mod rewriting;
 mod rules;
+mod sieve;
 #[cfg(test)]
 mod tests;
+mod tile;
 mod tiles;
 mod worker;
 
@@ -193,6 +195,7 @@ impl Component for Synthesis {
             "shared_bytes": shared.held_bytes(),
             "look": filter::best().1,
             "compare": tiles::best().1,
+            "sieve": sieve::Way::best().name(),
             "pairs": mean(expected.matches.iter().map(|digest| digest.pairs).sum()),
             "expanded_bytes": mean(expected.expansions.iter().map(|digest| digest.bytes).sum()),
             "rewrites": mean(expected.rewrites.iter().map(|digest| digest.rewrites).sum()),

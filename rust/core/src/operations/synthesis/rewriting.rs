@@ -6,7 +6,6 @@
 use super::filter::{BLOCK, Filter, class_of};
 use super::forest::{Forest, NONE, Node};
 use super::index::Index;
-use super::patterns::{COUNT, TYPE};
 use super::rules::{Item, Kind, Rules};
 use crate::operations::Pause;
 
@@ -52,16 +51,7 @@ pub struct Rewriter {
 impl Rewriter {
     pub fn new(rules: Rules) -> Self {
         let index = Index::new(&rules.patterns);
-        let mut filter = index.typed.clone();
-        for rule in 0..rules.len() as u32 {
-            let root = &rules.patterns.of(rule)[0];
-            if root.flags & TYPE == 0 {
-                let bits =
-                    if root.flags & COUNT == 0 { u8::MAX } else { 1 << class_of(root.count()) };
-                filter.classes.iter_mut().for_each(|classes| *classes |= bits);
-            }
-        }
-        Self { rules, filter, index }
+        Self { filter: index.shapes(), rules, index }
     }
 
     pub fn held_bytes(&self) -> usize {
@@ -78,9 +68,9 @@ impl Rewriter {
         if classes >> class_of(node.count()) & 1 == 0 {
             return None;
         }
-        let mut first = u32::MAX;
-        let rows = super::index::Rows { typed: true, untyped: self.index.untyped.is_some() };
-        self.index.at(&self.rules.patterns, nodes, number, rows, |rule| first = first.min(rule));
+        let (mut first, rows) = (u32::MAX, self.index.rows_of(node));
+        let patterns = &self.rules.patterns;
+        self.index.at(patterns, nodes, number, (&rows, 0), |rule| first = first.min(rule));
         (first != u32::MAX).then_some(first)
     }
 

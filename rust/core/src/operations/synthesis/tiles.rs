@@ -2,81 +2,25 @@
 //! demand a token.
 //!
 //! 64 trees are turned into a tile with a row per position, so that one comparison decides a token
-//! for all of them. Templates are put in order of their rarest tokens: all that share the rarest
-//! pair of position and token fall with one comparison where no tree of the tile has it there.
+//! for all of them. Each template's tokens are compared in order of how rare they are: two decide
+//! nearly every tile, and where many templates share the rarest they fall with it.
 
 use crate::operations::Pause;
 use crate::random::{philox, stream_key};
 
 use super::forest::{below, skewed};
 use super::patterns::pair;
+#[cfg(target_arch = "x86_64")]
+use super::tile::x86;
+use super::tile::{Portable, Rows, TOKENS, Tile};
 
-/// Tokens of a tree, and trees of a tile.
-pub const TOKENS: usize = 64;
 /// Different tokens of generated trees.
 const VOCABULARY: u32 = 64;
-/// Groups of templates compared between two pauses: about 20 µs.
-const PAUSE_GROUPS: usize = 8192;
+/// Templates compared between two pauses: about 20 µs.
+const PAUSE_TEMPLATES: usize = 16_384;
 
 pub const DOMAIN_TREES: u64 = 0x7379_0007;
 pub const DOMAIN_MASKS: u64 = 0x7379_0008;
-
-/// 64 positions of 64 trees: `rows[position][tree]`.
-#[derive(Clone, Debug)]
-#[repr(C, align(64))]
-pub struct Tile {
-    pub rows: [[u8; TOKENS]; TOKENS],
-}
-
-impl Default for Tile {
-    fn default() -> Self {
-        Self { rows: [[0; TOKENS]; TOKENS] }
-    }
-}
-
-impl Tile {
-    /// Fills the tile with up to 64 trees, 64 bytes each; returns the bits of those there are.
-    #[inline]
-    pub fn fill(&mut self, trees: &[u8]) -> u64 {
-        let count = trees.len() / TOKENS;
-        for strip in 0..TOKENS / 8 {
-            for group in 0..TOKENS / 8 {
-                let words = std::array::from_fn(|lane| {
-                    let start = (group * 8 + lane) * TOKENS + strip * 8;
-                    trees.get(start..start + 8).map_or(0, |bytes| {
-                        u64::from_le_bytes(std::array::from_fn(|place| bytes[place]))
-                    })
-                });
-                for (position, word) in transposed(words).into_iter().enumerate() {
-                    let row = &mut self.rows[strip * 8 + position];
-                    row[group * 8..group * 8 + 8].copy_from_slice(&word.to_le_bytes());
-                }
-            }
-        }
-        if count == TOKENS { u64::MAX } else { (1 << count) - 1 }
-    }
-}
-
-/// Eight words of eight bytes turned (Warren, "Hacker's Delight", 7-3).
-#[inline(always)]
-fn transposed(mut words: [u64; 8]) -> [u64; 8] {
-    const STEPS: [(usize, u32, u64); 3] = [
-        (4, 32, 0x0000_0000_FFFF_FFFF),
-        (2, 16, 0x0000_FFFF_0000_FFFF),
-        (1, 8, 0x00FF_00FF_00FF_00FF),
-    ];
-    for (distance, shift, mask) in STEPS {
-        for low in 0..8 {
-            if low & distance == 0 {
-                let high = low + distance;
-                let swapped = (words[low] >> shift ^ words[high]) & mask;
-                words[low] ^= swapped << shift;
-                words[high] ^= swapped;
-            }
-        }
-    }
-    words
-}
 
 /// A token that a template demands at a position.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -93,12 +37,10 @@ struct Group {
     end: u32,
 }
 
-/// A template: its second rarest token, and where the others are.
+/// What a template demands beyond its two rarest tokens.
 #[derive(Clone, Copy, Debug)]
 struct Entry {
-    second: Wanted,
-    /// Number of tokens demanded beyond the first two.
-    rest: u16,
+    rest: u32,
     start: u32,
     template: u32,
 }
@@ -106,7 +48,10 @@ struct Entry {
 /// Templates, ordered for comparison.
 #[derive(Clone, Debug, Default)]
 pub struct TreeTemplates {
+    /// Groups of many entries, which share their rarest token.
     groups: Vec<Group>,
+    /// Each entry's two rarest tokens; the entries of groups come first.
+    rarest: Vec<[Wanted; 2]>,
     entries: Vec<Entry>,
     wanted: Vec<Wanted>,
     /// Templates that demand nothing: they agree with every tree.
@@ -114,32 +59,8 @@ pub struct TreeTemplates {
     count: usize,
 }
 
-/// Bits of the trees of a row whose token is the wanted one.
-pub trait Rows {
-    fn equal(row: &[u8; TOKENS], token: u8) -> u64;
-}
-
-/// Eight bytes at a time in ordinary words.
-pub struct Portable;
-
-impl Rows for Portable {
-    #[inline(always)]
-    fn equal(row: &[u8; TOKENS], token: u8) -> u64 {
-        const LOW: u64 = 0x7F7F_7F7F_7F7F_7F7F;
-        let wanted = u64::from_le_bytes([token; 8]);
-        let mut bits = 0;
-        for (place, bytes) in row.chunks_exact(8).enumerate() {
-            let word = u64::from_le_bytes(std::array::from_fn(|byte| bytes[byte])) ^ wanted;
-            // 0x80 in every byte that is zero, exactly (Hacker's Delight, 6-1), then gathered.
-            let zero = !(((word & LOW) + LOW) | word | LOW);
-            bits |= ((zero >> 7).wrapping_mul(0x0102_0408_1020_4080) >> 56) << (8 * place);
-        }
-        bits
-    }
-}
-
-/// Compares one tile; appends pairs.
-pub type Compare = fn(&TreeTemplates, &Tile, u64, u32, &mut Vec<u64>);
+/// Turns up to 64 trees into the tile and compares it; appends pairs.
+pub type Compare = fn(&TreeTemplates, trees: &[u8], &mut Tile, first: u32, &mut Vec<u64>);
 
 /// The fastest comparison that this machine can run.
 pub fn best() -> (Compare, &'static str) {
@@ -152,89 +73,58 @@ pub fn available() -> Vec<(Compare, &'static str)> {
     let mut kinds: Vec<(Compare, &'static str)> = vec![(portable, "portable")];
     #[cfg(target_arch = "x86_64")]
     if std::arch::is_x86_feature_detected!("avx2") {
-        kinds.push((x86::avx2, "avx2"));
+        kinds.push((avx2, "avx2"));
     }
     #[cfg(all(target_arch = "x86_64", avx512_intrinsics))]
     if std::arch::is_x86_feature_detected!("avx512f")
         && std::arch::is_x86_feature_detected!("avx512bw")
     {
-        kinds.push((x86::avx512, "avx512bw"));
+        kinds.push((avx512, "avx512bw"));
     }
     kinds
 }
 
-fn portable(templates: &TreeTemplates, tile: &Tile, some: u64, first: u32, pairs: &mut Vec<u64>) {
-    templates.compare::<Portable>(tile, some, first, pairs);
+fn portable(
+    templates: &TreeTemplates,
+    trees: &[u8],
+    tile: &mut Tile,
+    first: u32,
+    pairs: &mut Vec<u64>,
+) {
+    templates.compare::<Portable>(trees, tile, first, pairs);
 }
 
+/// Compiles the comparison for a kind of row; for use where its feature was detected.
 #[cfg(target_arch = "x86_64")]
-#[allow(clippy::incompatible_msrv, reason = "build.rs leaves AVX-512 out before Rust 1.89")]
-mod x86 {
-    use std::arch::x86_64::*;
-
-    use super::{Rows, TOKENS, Tile, TreeTemplates};
-
-    struct Avx2;
-
-    impl Rows for Avx2 {
-        #[inline(always)]
-        fn equal(row: &[u8; TOKENS], token: u8) -> u64 {
-            // SAFETY: used only in `avx2` below; two loads of 32 bytes from a row of 64.
-            unsafe {
-                let wanted = _mm256_set1_epi8(token as i8);
-                let half = |at: usize| {
-                    let bytes = _mm256_loadu_si256(row.as_ptr().add(at).cast());
-                    _mm256_movemask_epi8(_mm256_cmpeq_epi8(bytes, wanted)) as u32
-                };
-                u64::from(half(0)) | u64::from(half(32)) << 32
-            }
-        }
-    }
-
-    #[cfg(avx512_intrinsics)]
-    struct Avx512;
-
-    #[cfg(avx512_intrinsics)]
-    impl Rows for Avx512 {
-        #[inline(always)]
-        fn equal(row: &[u8; TOKENS], token: u8) -> u64 {
-            // SAFETY: used only in `avx512` below; one load of 64 bytes from a row of 64.
-            unsafe {
-                let bytes = _mm512_loadu_si512(row.as_ptr().cast());
-                _mm512_cmpeq_epi8_mask(bytes, _mm512_set1_epi8(token as i8))
-            }
-        }
-    }
-
-    macro_rules! compiled {
-        ($name:ident, $rows:ident, $feature:literal) => {
-            pub fn $name(
+macro_rules! compiled {
+    ($name:ident, $rows:ident, $feature:literal) => {
+        fn $name(
+            templates: &TreeTemplates,
+            trees: &[u8],
+            tile: &mut Tile,
+            first: u32,
+            pairs: &mut Vec<u64>,
+        ) {
+            #[target_feature(enable = $feature)]
+            unsafe fn body(
                 templates: &TreeTemplates,
-                tile: &Tile,
-                some: u64,
+                trees: &[u8],
+                tile: &mut Tile,
                 first: u32,
                 pairs: &mut Vec<u64>,
             ) {
-                #[target_feature(enable = $feature)]
-                unsafe fn body(
-                    templates: &TreeTemplates,
-                    tile: &Tile,
-                    some: u64,
-                    first: u32,
-                    pairs: &mut Vec<u64>,
-                ) {
-                    templates.compare::<$rows>(tile, some, first, pairs);
-                }
-                // SAFETY: `available` hands this function out only where the feature was detected.
-                unsafe { body(templates, tile, some, first, pairs) }
+                templates.compare::<x86::$rows>(trees, tile, first, pairs);
             }
-        };
-    }
-
-    compiled!(avx2, Avx2, "avx2");
-    #[cfg(avx512_intrinsics)]
-    compiled!(avx512, Avx512, "avx512f,avx512bw");
+            // SAFETY: `available` hands this function out only where the feature was detected.
+            unsafe { body(templates, trees, tile, first, pairs) }
+        }
+    };
 }
+
+#[cfg(target_arch = "x86_64")]
+compiled!(avx2, Avx2, "avx2");
+#[cfg(all(target_arch = "x86_64", avx512_intrinsics))]
+compiled!(avx512, Avx512, "avx512f,avx512bw");
 
 impl TreeTemplates {
     /// Templates of 64 tokens and 64 flags each (not zero: demanded), ordered by how rare their
@@ -264,25 +154,30 @@ impl TreeTemplates {
             }
         }
         ordered.sort_by_key(|(wanted, template)| (wanted[0], *template));
-        for same in ordered.chunk_by(|left, right| left.0[0] == right.0[0]) {
-            made.add_group(same);
+        let (many, few): (Vec<_>, Vec<_>) = ordered
+            .chunk_by(|left, right| left.0[0] == right.0[0])
+            .partition(|same| same.len() >= GROUPED_MIN);
+        for same in many {
+            let start = made.entries.len() as u32;
+            made.add(same);
+            let wanted = same[0].0[0];
+            made.groups.push(Group { wanted, start, end: made.entries.len() as u32 });
         }
+        few.into_iter().for_each(|same| made.add(same));
         made
     }
 
-    fn add_group(&mut self, same: &[(Vec<Wanted>, u32)]) {
-        let start = self.entries.len() as u32;
+    fn add(&mut self, same: &[(Vec<Wanted>, u32)]) {
         for (wanted, template) in same {
+            // A template of one token is compared with it twice.
+            self.rarest.push([wanted[0], wanted.get(1).copied().unwrap_or(wanted[0])]);
             self.entries.push(Entry {
-                // A template of one token is compared with it twice.
-                second: wanted.get(1).copied().unwrap_or(wanted[0]),
-                rest: wanted.len().saturating_sub(2) as u16,
+                rest: wanted.len().saturating_sub(2) as u32,
                 start: self.wanted.len() as u32,
                 template: *template,
             });
             self.wanted.extend(wanted.iter().skip(2));
         }
-        self.groups.push(Group { wanted: same[0].0[0], start, end: self.entries.len() as u32 });
     }
 
     pub fn len(&self) -> usize {
@@ -292,6 +187,7 @@ impl TreeTemplates {
     pub fn held_bytes(&self) -> usize {
         size_of_val(self.groups.as_slice())
             + size_of_val(self.entries.as_slice())
+            + size_of_val(self.rarest.as_slice())
             + size_of_val(self.wanted.as_slice())
     }
 
@@ -304,13 +200,13 @@ impl TreeTemplates {
         pairs: &mut Vec<u64>,
         pause: &mut dyn Pause,
     ) {
-        let tiles_a_turn = (PAUSE_GROUPS / self.groups.len().max(1)).max(1);
+        let tiles_a_turn = (PAUSE_TEMPLATES / self.entries.len().max(1)).max(1);
         for (number, trees) in trees.chunks(TOKENS * TOKENS).enumerate() {
-            let some = tile.fill(trees);
             let (first, start) = ((number * TOKENS) as u32, pairs.len());
-            compare(self, tile, some, first, pairs);
+            compare(self, trees, tile, first, pairs);
             for &template in &self.open {
-                pairs.extend((0..some.count_ones()).map(|tree| pair(first + tree, template)));
+                let count = (trees.len() / TOKENS) as u32;
+                pairs.extend((0..count).map(|tree| pair(first + tree, template)));
             }
             pairs[start..].sort_unstable();
             if number % tiles_a_turn == tiles_a_turn - 1 {
@@ -319,35 +215,81 @@ impl TreeTemplates {
         }
     }
 
+    /// Whether a tree has a template's rarest token cannot be foretold, nor is it rare; that it has
+    /// the two rarest ones is, and so is the branch taken then. Only where many templates share
+    /// their rarest token is it looked at by itself.
     #[inline(always)]
-    fn compare<R: Rows>(&self, tile: &Tile, some: u64, first: u32, pairs: &mut Vec<u64>) {
-        let equal = |wanted: Wanted| {
-            R::equal(&tile.rows[usize::from(wanted.position) % TOKENS], wanted.token)
-        };
+    fn compare<R: Rows>(&self, trees: &[u8], tile: &mut Tile, first: u32, pairs: &mut Vec<u64>) {
+        let some = tile.fill(trees);
+        let mut grouped = 0;
         for group in &self.groups {
-            let bits = equal(group.wanted) & some;
+            grouped = group.end as usize;
+            let bits = equal::<R>(tile, group.wanted) & some;
             if bits == 0 {
                 continue;
             }
-            for entry in &self.entries[group.start as usize..group.end as usize] {
-                let mut agreeing = bits & equal(entry.second);
-                if agreeing == 0 {
-                    continue;
-                }
-                let rest = &self.wanted[entry.start as usize..][..usize::from(entry.rest)];
-                for wanted in rest {
-                    agreeing &= equal(*wanted);
-                    if agreeing == 0 {
-                        break;
-                    }
-                }
-                while agreeing != 0 {
-                    pairs.push(pair(first + agreeing.trailing_zeros(), entry.template));
-                    agreeing &= agreeing - 1;
+            for entry in group.start as usize..grouped {
+                let agreeing = bits & equal::<R>(tile, self.rarest[entry][1]);
+                if agreeing != 0 {
+                    self.finish::<R>(tile, agreeing, entry, first, pairs);
                 }
             }
         }
+        let mut bundles = self.rarest[grouped..].chunks_exact(BUNDLE);
+        let mut entry = grouped;
+        for bundle in bundles.by_ref() {
+            let mut agreeing = [0; BUNDLE];
+            for (bits, rarest) in agreeing.iter_mut().zip(bundle) {
+                *bits = equal::<R>(tile, rarest[0]) & equal::<R>(tile, rarest[1]);
+            }
+            if agreeing.iter().fold(0, |all, bits| all | bits) != 0 {
+                for (place, bits) in agreeing.into_iter().enumerate() {
+                    self.finish::<R>(tile, bits & some, entry + place, first, pairs);
+                }
+            }
+            entry += BUNDLE;
+        }
+        for (place, rarest) in bundles.remainder().iter().enumerate() {
+            let agreeing = equal::<R>(tile, rarest[0]) & equal::<R>(tile, rarest[1]) & some;
+            self.finish::<R>(tile, agreeing, entry + place, first, pairs);
+        }
     }
+
+    /// The other tokens of a template, for those trees that have the first two.
+    #[inline(always)]
+    fn finish<R: Rows>(
+        &self,
+        tile: &Tile,
+        mut agreeing: u64,
+        entry: usize,
+        first: u32,
+        pairs: &mut Vec<u64>,
+    ) {
+        if agreeing == 0 {
+            return;
+        }
+        let entry = &self.entries[entry];
+        for &wanted in &self.wanted[entry.start as usize..][..entry.rest as usize] {
+            agreeing &= equal::<R>(tile, wanted);
+            if agreeing == 0 {
+                return;
+            }
+        }
+        while agreeing != 0 {
+            pairs.push(pair(first + agreeing.trailing_zeros(), entry.template));
+            agreeing &= agreeing - 1;
+        }
+    }
+}
+
+/// Templates that share a token and are worth a group: dearer than a branch foretold wrong.
+const GROUPED_MIN: usize = 32;
+/// Templates compared between two branches.
+const BUNDLE: usize = 4;
+
+#[inline(always)]
+fn equal<R: Rows>(tile: &Tile, wanted: Wanted) -> u64 {
+    R::equal(&tile.rows[usize::from(wanted.position) % TOKENS], wanted.token)
 }
 
 /// `count` trees, one after the other: tokens below 64, small ones more often.

@@ -10,7 +10,9 @@ use super::expected::{ExpansionDigest, RewriteDigest};
 use super::forest::TREE_NODES;
 use super::matching::PairDigest;
 use super::rewriting::Rewritten;
-use super::tiles::{Compare, Tile, best};
+use super::sieve::Way;
+use super::tile::Tile;
+use super::tiles::{Compare, best};
 use super::{Shared, op};
 use crate::operations::pages::filled;
 use crate::operations::{Completion, Fault, Operation, Pause, Request, Status, Verdict};
@@ -25,6 +27,7 @@ pub struct Worker {
     pub rewritten: Rewritten,
     tile: Box<Tile>,
     compare: Compare,
+    way: Way,
     candidates: Vec<u32>,
     /// The op and the input of the last operation that succeeded.
     last: Option<(u8, usize)>,
@@ -52,6 +55,7 @@ impl Worker {
             rewritten,
             tile: Box::default(),
             compare: best().0,
+            way: Way::best(),
             candidates: filled(ROUND),
             last: None,
             shared,
@@ -99,7 +103,7 @@ impl Worker {
         let length = shared.parameters.text_bytes as usize;
         self.pairs.clear();
         let (candidates, pairs) = (&mut self.candidates, &mut self.pairs);
-        shared.byte_patterns.run(&shared.text, length, candidates, pairs, pause);
+        shared.byte_patterns.run(self.way, &shared.text, length, candidates, pairs, pause);
         Some(length as u64)
     }
 

@@ -3,13 +3,15 @@
 use proptest::prelude::*;
 
 use crate::operations::NoPause;
-use crate::operations::synthesis::bytes::{BytePatterns, MARGIN, ROUND};
+use crate::operations::synthesis::bytes::{BytePatterns, ROUND};
 use crate::operations::synthesis::expansion::{
     Expander, ExpansionError, Instance, NO_VARIABLE, Part, STRIDE, Templates, Texts, UNBOUND,
     VARIABLES,
 };
 use crate::operations::synthesis::patterns::pair;
-use crate::operations::synthesis::tiles::{TOKENS, Tile, TreeTemplates, available};
+use crate::operations::synthesis::sieve::{MARGIN, Way};
+use crate::operations::synthesis::tile::{TOKENS, Tile};
+use crate::operations::synthesis::tiles::{TreeTemplates, available};
 
 fn any_expander() -> impl Strategy<Value = Expander> {
     let text = prop::collection::vec(any::<u8>(), 0..80);
@@ -147,9 +149,11 @@ proptest! {
         let patterns = BytePatterns::new(&first, &bytes, &flags, &text).unwrap();
         let mut padded = text.clone();
         padded.resize(text.len() + MARGIN, 1);
-        let (mut candidates, mut pairs) = (vec![0; ROUND], Vec::new());
-        patterns.run(&padded, text.len(), &mut candidates, &mut pairs, &mut NoPause);
-        prop_assert_eq!(pairs, expected);
+        for way in Way::available() {
+            let (mut candidates, mut pairs) = (vec![0; ROUND], Vec::new());
+            patterns.run(way, &padded, text.len(), &mut candidates, &mut pairs, &mut NoPause);
+            prop_assert_eq!(&pairs, &expected, "{}", way.name());
+        }
     }
 }
 

@@ -1,0 +1,245 @@
+//! The first look at a text: at which positions a window could be that of some byte pattern.
+//!
+//! A position costs one look into a table by the hash of the window's first three bytes, a bit for
+//! each of eight classes of the fourth; only every second or fourth position where patterns have a
+//! window for each remainder. (Sixteen gathered looks at a time were no faster.)
+//!
+//! Where there are few windows, they are in eight buckets instead. For each of a window's bytes, and
+//! each of its values modulo 128, a table has the buckets of the windows that admit it; a position
+//! passes where one bucket is in all of them. Looking 64 bytes up in a table of 128 is one
+//! instruction (VBMI): the idea of Hyperscan's Teddy (Wang et al., NSDI 2019), with whole bytes.
+
+/// Bytes of a window.
+pub const WINDOW: usize = 4;
+
+/// A window that a pattern is found by: its bytes, and which of them it demands.
+#[derive(Clone, Copy, Debug)]
+pub struct Window {
+    pub bytes: u32,
+    pub demanded: u32,
+}
+
+/// Which way a text is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    Portable,
+    #[cfg(all(target_arch = "x86_64", avx512_intrinsics))]
+    Avx512,
+}
+
+impl Way {
+    /// All that this machine can go, slowest first.
+    pub fn available() -> Vec<Self> {
+        #[allow(unused_mut, reason = "more on some targets")]
+        let mut ways = vec![Self::Portable];
+        #[cfg(all(target_arch = "x86_64", avx512_intrinsics))]
+        if std::arch::is_x86_feature_detected!("avx512f")
+            && std::arch::is_x86_feature_detected!("avx512bw")
+            && std::arch::is_x86_feature_detected!("avx512vbmi")
+        {
+            ways.push(Self::Avx512);
+        }
+        ways
+    }
+
+    pub fn best() -> Self {
+        Self::available().pop().unwrap_or(Self::Portable)
+    }
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Portable => "portable",
+            #[cfg(all(target_arch = "x86_64", avx512_intrinsics))]
+            Self::Avx512 => "avx512-vbmi",
+        }
+    }
+}
+
+/// Positions looked at together by buckets.
+#[cfg(all(target_arch = "x86_64", avx512_intrinsics))]
+const BLOCK: usize = 64;
+/// Most positions that may pass the buckets for them to be worth their while, as a share.
+const PASSING_MAX: f64 = 0.04;
+/// Hashes of windows go up to this.
+const PASSES: usize = 1 << 17;
+
+/// The tables of the windows of one family; see the module.
+#[derive(Clone, Debug)]
+pub struct Sieve {
+    /// Which of the first three bytes are hashed.
+    hashed: u32,
+    shift: u32,
+    /// By the hash, a bit for each class of the fourth byte.
+    passes: Box<[u8]>,
+    /// Buckets by byte value, modulo 128, for each byte of the window; where they tell enough.
+    buckets: Option<Box<[[u8; 128]; WINDOW]>>,
+}
+
+#[inline(always)]
+fn class_of(window: u32) -> u32 {
+    (window >> 24) & 7
+}
+
+impl Sieve {
+    /// The sieve of windows all of which demand the bytes `hashed`, for texts in which bytes have
+    /// these shares.
+    pub fn new(hashed: u32, windows: &[Window], shares: &[f64; 256]) -> Self {
+        let bits_max = PASSES.trailing_zeros();
+        let bits = (16 * windows.len()).next_power_of_two().trailing_zeros().clamp(10, bits_max);
+        let buckets = bucketed(windows);
+        let buckets = (passing(&buckets, shares) <= PASSING_MAX).then_some(buckets);
+        let passes = vec![0; 1 << bits].into_boxed_slice();
+        let mut sieve = Self { hashed, shift: 32 - bits, passes, buckets };
+        for window in windows {
+            let classes =
+                if window.demanded >> 24 == 0 { u8::MAX } else { 1 << class_of(window.bytes) };
+            let pass = sieve.pass_of(window.bytes);
+            sieve.passes[pass] |= classes;
+        }
+        sieve
+    }
+
+    pub fn held_bytes(&self) -> usize {
+        self.passes.len() + self.buckets.as_ref().map_or(0, |buckets| size_of_val(&**buckets))
+    }
+
+    #[inline(always)]
+    fn pass_of(&self, window: u32) -> usize {
+        ((window & self.hashed).wrapping_mul(0x9E37_79B1) >> self.shift) as usize
+    }
+
+    /// 1 where the window's hash is that of a pattern.
+    #[inline(always)]
+    fn passes(&self, window: u32) -> usize {
+        usize::from(self.passes[self.pass_of(window)] >> class_of(window) & 1)
+    }
+
+    /// Writes those positions of `from..to`, `stride` (1, 2 or 4) apart, whose windows may be those
+    /// of a pattern, to `candidates` and returns how many they are. The text goes on for at least
+    /// `MARGIN` bytes behind `to`.
+    pub fn sift(
+        &self,
+        way: Way,
+        text: &[u8],
+        (from, to, stride): (usize, usize, usize),
+        candidates: &mut [u32],
+    ) -> usize {
+        assert!(candidates.len() >= to - from && text.len() >= to + MARGIN, "room for all");
+        assert!(stride == 1 || stride == 2 || stride == 4, "a part of a window");
+        match (way, &self.buckets) {
+            // SAFETY: the way is only made where the features were detected; lengths checked.
+            #[cfg(all(target_arch = "x86_64", avx512_intrinsics))]
+            (Way::Avx512, Some(buckets)) => unsafe {
+                self.sift_avx512(buckets, text, (from, to, stride), candidates)
+            },
+            _ => self.sift_portable(text, (from, to, stride), candidates),
+        }
+    }
+
+    /// Every position is written, and the next one over it unless it passed: a branch would be
+    /// mispredicted at every candidate.
+    fn sift_portable(
+        &self,
+        text: &[u8],
+        (from, to, stride): (usize, usize, usize),
+        candidates: &mut [u32],
+    ) -> usize {
+        let mut passed = 0;
+        let windows = text[from..to + WINDOW - 1].windows(WINDOW).step_by(stride);
+        for (place, bytes) in windows.enumerate() {
+            let window = u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
+            candidates[passed] = (from + place * stride) as u32;
+            passed += self.passes(window);
+        }
+        passed
+    }
+}
+
+/// Windows that are alike share a bucket, so that few bytes are admitted by each.
+fn bucketed(windows: &[Window]) -> Box<[[u8; 128]; WINDOW]> {
+    let mut ordered = windows.to_vec();
+    ordered.sort_by_key(|window| (window.bytes & window.demanded).swap_bytes());
+    let mut buckets = Box::new([[0; 128]; WINDOW]);
+    for (rank, window) in ordered.iter().enumerate() {
+        let bucket = 1u8 << (rank * 8 / ordered.len());
+        for (place, table) in buckets.iter_mut().enumerate() {
+            if window.demanded >> (8 * place) & 0xFF == 0 {
+                table.iter_mut().for_each(|buckets| *buckets |= bucket);
+            } else {
+                table[(window.bytes >> (8 * place) & 0x7F) as usize] |= bucket;
+            }
+        }
+    }
+    buckets
+}
+
+/// The share of positions at which some bucket admits all bytes, were these independent.
+fn passing(buckets: &[[u8; 128]; WINDOW], shares: &[f64; 256]) -> f64 {
+    let admitted = |table: &[u8; 128], bucket: u32| -> f64 {
+        let bytes = shares.iter().enumerate();
+        bytes.filter(|(byte, _)| table[byte % 128] >> bucket & 1 != 0).map(|(_, share)| share).sum()
+    };
+    (0..8).map(|bucket| buckets.iter().map(|table| admitted(table, bucket)).product::<f64>()).sum()
+}
+
+/// Room behind a text.
+pub const MARGIN: usize = 72;
+
+#[inline(always)]
+pub fn window_at(text: &[u8], position: usize) -> u32 {
+    let bytes = &text[position..position + WINDOW];
+    u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])
+}
+
+#[cfg(all(target_arch = "x86_64", avx512_intrinsics))]
+#[allow(clippy::incompatible_msrv, reason = "build.rs leaves it out before Rust 1.89")]
+mod x86 {
+    use std::arch::x86_64::*;
+
+    use super::{BLOCK, Sieve, WINDOW, window_at};
+
+    /// Bits of the positions that are so far apart, by the stride.
+    const APART: [u64; 5] = [0, u64::MAX, 0x5555_5555_5555_5555, 0, 0x1111_1111_1111_1111];
+
+    impl Sieve {
+        /// # Safety
+        /// Needs AVX-512 F, BW and VBMI, and 67 bytes of text behind `to`.
+        #[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
+        pub unsafe fn sift_avx512(
+            &self,
+            buckets: &[[u8; 128]; WINDOW],
+            text: &[u8],
+            (from, to, stride): (usize, usize, usize),
+            candidates: &mut [u32],
+        ) -> usize {
+            let half = |place: usize, at: usize| {
+                // SAFETY: 64 bytes from the first or second half of a table of 128.
+                unsafe { _mm512_loadu_si512(buckets[place].as_ptr().add(at).cast()) }
+            };
+            let tables: [[__m512i; 2]; WINDOW] =
+                std::array::from_fn(|place| [half(place, 0), half(place, 64)]);
+            let mut passed = 0;
+            for first in (from..to).step_by(BLOCK) {
+                let mut shared = _mm512_set1_epi8(-1);
+                for (place, [low, high]) in tables.iter().enumerate() {
+                    // SAFETY: first + place + 64 is at most to + 66.
+                    let bytes =
+                        unsafe { _mm512_loadu_si512(text.as_ptr().add(first + place).cast()) };
+                    let admitting = _mm512_permutex2var_epi8(*low, bytes, *high);
+                    shared = _mm512_and_si512(shared, admitting);
+                }
+                let mut left = _mm512_test_epi8_mask(shared, shared) & APART[stride];
+                if to - first < BLOCK {
+                    left &= (1 << (to - first)) - 1;
+                }
+                while left != 0 {
+                    let position = first + left.trailing_zeros() as usize;
+                    left &= left - 1;
+                    candidates[passed] = position as u32;
+                    passed += self.passes(window_at(text, position));
+                }
+            }
+            passed
+        }
+    }
+}
