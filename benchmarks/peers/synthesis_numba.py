@@ -7,7 +7,9 @@ import numpy as np
 
 
 @numba.njit(parallel=True, cache=False)
-def compare_templates(trees, first, positions, tokens, found, counts):  # type: ignore[no-untyped-def]
+def compare_templates(  # type: ignore[no-untyped-def]
+    trees, first, positions, tokens, found, counts
+):
     """Every template against every tree, the rarest token first, until one differs.
 
     `trees` (n, 64); demanded positions and tokens of a template from its entry of `first` to the

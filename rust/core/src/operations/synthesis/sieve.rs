@@ -4,9 +4,9 @@
 //! each of eight classes of the fourth; only every second or fourth position where patterns have a
 //! window for each remainder. (Sixteen gathered looks at a time were no faster.)
 //!
-//! Where there are few windows, they are in eight buckets instead. For each of a window's bytes, and
-//! each of its values modulo 128, a table has the buckets of the windows that admit it; a position
-//! passes where one bucket is in all of them. Looking 64 bytes up in a table of 128 is one
+//! Where there are few windows, they are in eight buckets instead. For each of a window's bytes,
+//! and each of its values modulo 128, a table has the buckets of the windows that admit it; where
+//! one bucket is in all of them, a position passes. Looking 64 bytes up in a table of 128 is one
 //! instruction (VBMI): the idea of Hyperscan's Teddy (Wang et al., NSDI 2019), with whole bytes.
 
 /// Bytes of a window.
