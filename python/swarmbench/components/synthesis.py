@@ -34,9 +34,8 @@ class Synthesis(Component):
     #: Floors. `match` looks at type, count and eleven bits of the value of every node; of those
     #: that match it reads the record (16 B) and writes a pair (8 B). `expand` reads and writes
     #: every byte, and 20 B of bindings for about 99 of them; `transform` reads and writes every
-    #: record. Two of `template_compare`'s tokens decide nearly every comparison, for 64 trees at
-    #: a time in 64 B each, and nine templates in ten share the first with others; `byte_match`
-    #: reads every byte. A default request stays in the second-level caches, hence that roof.
+    #: record. `template_compare` reads a tree's 64 B once for all templates; `byte_match` reads
+    #: every byte. A default request stays in the second-level caches, hence that roof.
     ops: ClassVar[tuple[Op, ...]] = (
         Op("match", "nodes", "cache_read_bytes_s", 4.0 + 0.1 * 24.0),
         Op("expand", "bytes", "cache_read_bytes_s", 2.2),
@@ -126,9 +125,11 @@ class Synthesis(Component):
         ]
 
     def cost(self, op: Op) -> float:
-        """`match` by the share that matches, `template_compare` by how many templates share."""
+        """`match` by the share that matches, `template_compare` by its number of templates."""
         if op.name == "match":
             return 4.0 + 24.0 * self.selectivity
+        if op.name == "template_compare":
+            return 64.0 / self.tree_templates
         return op.cost
 
     def index_of(self, key: int) -> int:
