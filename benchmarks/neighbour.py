@@ -8,11 +8,10 @@ the same engine without it; the goal of 0.4 says that it loses no more than 2.5 
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 
+from harness.neighbour import busy_neighbour
 from paired import Case, main
 from swarmbench import _native
 from swarmbench.components import COMPONENTS, Component
@@ -25,27 +24,6 @@ STRETCH_S = 1.0
 PATIENCE_S = 5.0
 #: A component may be left with this share of its rate: one part in 2.5.
 GOAL = 0.4
-#: Says that it runs on its core, and keeps it busy until it is ended.
-SPIN = """
-import os, sys
-os.sched_setaffinity(0, {int(sys.argv[1])})
-print(flush=True)
-while True:
-    pass
-"""
-
-
-@contextmanager
-def busy_neighbour(core: int) -> Iterator[None]:
-    """A process that keeps `core` busy as long as the context lasts."""
-    command = [sys.executable, "-c", SPIN, str(core)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        process.stdout.readline()
-        try:
-            yield
-        finally:
-            process.kill()
 
 
 class Pool:

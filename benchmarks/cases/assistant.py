@@ -7,6 +7,7 @@ to back as the pool does; parsing is also measured through Python, by text and b
 from __future__ import annotations
 
 import json
+import os
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -15,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.neighbour import neighbour
+from harness.neighbour import busy_neighbour
 from paired import Case
 from peers.assistant_decoders import NumpyDecoder, TorchDecoder
 from swarmbench.components import intents
@@ -220,8 +221,7 @@ class Speaker:
 
 def beside_a_neighbour(work: Callable[[], float]) -> float:
     """A round while another process takes one core; what is first used is made before."""
-    with neighbour():
-        time.sleep(0.2)
+    with busy_neighbour(min(os.sched_getaffinity(0))):
         return work()
 
 

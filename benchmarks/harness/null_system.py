@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from functools import partial
 
 from harness.native import engine, fio, loadgen, program
-from harness.neighbour import neighbour
+from harness.neighbour import busy_neighbour
 from paired import Case, PeerMissing
 
 STRETCH_S = 1.0
@@ -167,7 +167,7 @@ def lost_share() -> float:
 
 
 def beside_a_neighbour() -> float:
-    with neighbour():
+    with busy_neighbour(min(os.sched_getaffinity(0))):
         return ours("ops_s", "closed", 1024, STRETCH_S, 1, cores())
 
 
