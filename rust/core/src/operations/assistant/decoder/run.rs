@@ -22,18 +22,35 @@ pub struct Decoding {
     projected: Vec<f32>,
     attended: Vec<f32>,
     hidden: Vec<f32>,
-    inputs: Vec<Input>,
+    inputs: Inputs,
     pub logits: Vec<f32>,
     since_pause_bytes: usize,
 }
 
-/// Lists the inputs that are not zero; behind a ReLU that is half of them.
-fn list(values: &[f32], inputs: &mut Vec<Input>) {
-    inputs.clear();
-    for (number, value) in values.iter().enumerate() {
-        if *value != 0.0 {
-            inputs.push((number as u32, *value));
+/// Inputs of a matrix that are not zero; behind a ReLU that is half of them.
+struct Inputs {
+    listed: Vec<Input>,
+    count: usize,
+}
+
+impl Inputs {
+    fn with_room(width: usize) -> Self {
+        Self { listed: vec![(u32::MAX, 0.0); width], count: 0 }
+    }
+
+    /// Without a branch on the value, which a processor would guess wrong half of the time.
+    fn list(&mut self, values: &[f32]) {
+        let listed = &mut self.listed[..values.len()];
+        let mut count = 0;
+        for (number, value) in values.iter().enumerate() {
+            listed[count] = (number as u32, *value);
+            count += usize::from(*value != 0.0);
         }
+        self.count = count;
+    }
+
+    fn as_slice(&self) -> &[Input] {
+        &self.listed[..self.count]
     }
 }
 
@@ -55,7 +72,7 @@ impl Decoding {
             projected: touched(3 * shape.width),
             attended: touched(shape.width),
             hidden: touched(shape.hidden()),
-            inputs: vec![(0, 0.0); shape.hidden()],
+            inputs: Inputs::with_room(shape.hidden()),
             logits: touched(shape.vocabulary),
             since_pause_bytes: 0,
             decoder,
@@ -84,9 +101,9 @@ impl Decoding {
         let kernels = decoder.kernels;
         let weights = &decoder.layers[layer];
         kernels.normalise(&self.stream, &mut self.normal);
-        list(&self.normal, &mut self.inputs);
+        self.inputs.list(&self.normal);
         let scale = weights.attend.scale;
-        kernels.multiply(&weights.attend, 0, &self.inputs, scale, &mut self.projected);
+        kernels.multiply(&weights.attend, 0, self.inputs.as_slice(), scale, &mut self.projected);
         self.used(&weights.attend, pause);
         let pairs = head_width / 2;
         let angles = &decoder.rotations[position * pairs..][..pairs];
@@ -108,9 +125,9 @@ impl Decoding {
             let kept = Head { keys: kept_keys, values: kept_values };
             kernels.attend(&queries[own.clone()], &kept, position, &mut self.attended[own]);
         }
-        list(&self.attended, &mut self.inputs);
+        self.inputs.list(&self.attended);
         let scale = weights.merge.scale;
-        kernels.multiply(&weights.merge, 0, &self.inputs, scale, &mut self.normal);
+        kernels.multiply(&weights.merge, 0, self.inputs.as_slice(), scale, &mut self.normal);
         self.add();
         self.used(&weights.merge, pause);
     }
@@ -119,16 +136,16 @@ impl Decoding {
         let kernels = decoder.kernels;
         let weights = &decoder.layers[layer];
         kernels.normalise(&self.stream, &mut self.normal);
-        list(&self.normal, &mut self.inputs);
+        self.inputs.list(&self.normal);
         let scale = weights.widen.scale;
-        kernels.multiply(&weights.widen, 0, &self.inputs, scale, &mut self.hidden);
+        kernels.multiply(&weights.widen, 0, self.inputs.as_slice(), scale, &mut self.hidden);
         self.used(&weights.widen, pause);
         for value in &mut self.hidden {
             *value = value.max(0.0);
         }
-        list(&self.hidden, &mut self.inputs);
+        self.inputs.list(&self.hidden);
         let scale = weights.narrow.scale;
-        kernels.multiply(&weights.narrow, 0, &self.inputs, scale, &mut self.normal);
+        kernels.multiply(&weights.narrow, 0, self.inputs.as_slice(), scale, &mut self.normal);
         self.add();
         self.used(&weights.narrow, pause);
     }
@@ -156,13 +173,19 @@ impl Decoding {
     pub fn next(&mut self, pause: &mut dyn Pause) -> u32 {
         let decoder = Arc::clone(&self.decoder);
         decoder.kernels.normalise(&self.stream, &mut self.normal);
-        list(&self.normal, &mut self.inputs);
+        self.inputs.list(&self.normal);
         let mut logits = std::mem::take(&mut self.logits);
         let stretch = PAUSE_BYTES / decoder.shape.width / LANES * LANES;
         for (turn, part) in logits.chunks_mut(stretch).enumerate() {
             let scale = decoder.logit_scale;
             let first = turn * stretch;
-            decoder.kernels.multiply(&decoder.embedding, first, &self.inputs, scale, part);
+            decoder.kernels.multiply(
+                &decoder.embedding,
+                first,
+                self.inputs.as_slice(),
+                scale,
+                part,
+            );
             self.read(part.len() * decoder.shape.width, pause);
         }
         let best = highest(&logits);
