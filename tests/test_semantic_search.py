@@ -38,7 +38,7 @@ def built(search: SearchParameters) -> tuple[KnowledgeGraph, _native.Component]:
     return graph, graph.prepare(seed=SEED, threads=2).native
 
 
-@pytest.fixture(scope="module", params=["fp32", "int8"])
+@pytest.fixture(scope="module", params=["fp32", "fp16", "int8"])
 def subject(request: pytest.FixtureRequest) -> tuple[KnowledgeGraph, _native.Component]:
     return built(parameters(storage=request.param))
 
@@ -126,7 +126,7 @@ def test_few_probes_lose_results_and_the_stated_recall_says_how_many() -> None:
 
 
 def test_the_memory_formula_equals_the_native_one() -> None:
-    for changes in ({}, {"storage": "int8"}, {"vectors": 777, "lists": 5, "probes": 2}):
+    for changes in ({}, {"storage": "int8"}, {"storage": "fp16"}, {"vectors": 777, "lists": 5, "probes": 2}):
         graph, component = built(parameters(**changes))
         for workers in (1, 7):
             assert component.resident_bytes(workers) == graph.resident_bytes(workers)

@@ -37,7 +37,7 @@ class SearchParameters(BaseModel):
         default=128, ge=8, le=4096, multiple_of=8, description="components of a vector"
     )
     clusters: int = Field(default=1000, ge=1, le=1_000_000, description="clusters drawn around")
-    storage: Literal["fp32", "int8"] = Field(
+    storage: Literal["fp32", "fp16", "int8"] = Field(
         default="fp32", description="what a component is kept as"
     )
     lists: int = Field(default=1024, ge=1, le=65_536, description="inverted lists of the index")
@@ -74,7 +74,7 @@ class SearchParameters(BaseModel):
         dims, lists = self.dims, self.lists
         tiled_lists = -(-lists // _TILE) * _TILE
         places = (-(-self.vectors // _TILE) + lists) * _TILE
-        row_bytes = 4 * dims if self.storage == "fp32" else 0
+        row_bytes = {"fp32": 4, "fp16": 2, "int8": 0}[self.storage] * dims
         centroids = lists * (dims + 4) + tiled_lists * dims
         slot = 5 * dims + 16 * self.top + 128
         worker = 128 * (4 * 8 + 4 * _TILE) + 16 * 1024 + 4 * (tiled_lists + lists + dims)
@@ -116,9 +116,12 @@ def _around_centres(
 
 
 def stored(vectors: Vectors, storage: str) -> Vectors:
-    """Vectors as they are searched: int8 storage keeps the direction to seven bits."""
+    """Vectors as they are searched: fp16 rounds each component, int8 the direction to 7 bits."""
     if storage == "fp32":
         return vectors
+    if storage == "fp16":
+        largest = np.float32(np.finfo(np.float16).max)
+        return np.clip(vectors, -largest, largest).astype(np.float16).astype(np.float32)
     wide = vectors.astype(np.float64)
     norms = np.sqrt((wide * wide).sum(axis=1))
     factors = np.divide(

@@ -3,6 +3,8 @@
 //! One body is compiled for each kind of vector, and the widest that the CPU has is chosen when a
 //! component is built.
 
+#[cfg(all(target_arch = "x86_64", avx512_intrinsics))]
+use super::packed;
 use super::parameters::Mix;
 use super::vector::{Plain, Two, Vector};
 use super::votes::{Aim, Digest, SEQUENCE_MAX, Vote};
@@ -18,10 +20,10 @@ pub type Fill = fn(&Aim<'_>, u32, &mut [Vote]) -> Digest;
 pub type Score = fn([u32; 2], [u32; 2], u32, &mut [u32]);
 
 const UNIFORM: u8 = Mix::Uniform as u8;
-const ZIPF: u8 = Mix::Zipf as u8;
-const SAME: u8 = Mix::Same as u8;
+pub const ZIPF: u8 = Mix::Zipf as u8;
+pub const SAME: u8 = Mix::Same as u8;
 const BYZANTINE: u8 = Mix::Byzantine as u8;
-const DUPLICATES: u8 = Mix::Duplicates as u8;
+pub const DUPLICATES: u8 = Mix::Duplicates as u8;
 
 macro_rules! by_mix {
     ($mix:expr, $path:ident) => {
@@ -39,7 +41,13 @@ macro_rules! by_mix {
 pub fn best(mix: Mix) -> Fill {
     #[cfg(all(target_arch = "x86_64", avx512_intrinsics))]
     if std::arch::is_x86_feature_detected!("avx512f") {
-        return by_mix!(mix, fill_avx512);
+        return match mix {
+            Mix::Byzantine => fill_avx512::<BYZANTINE>,
+            Mix::Uniform => packed::fill::<UNIFORM>,
+            Mix::Zipf => packed::fill::<ZIPF>,
+            Mix::Same => packed::fill::<SAME>,
+            Mix::Duplicates => packed::fill::<DUPLICATES>,
+        };
     }
     #[cfg(target_arch = "x86_64")]
     if std::arch::is_x86_feature_detected!("avx2") {
@@ -99,7 +107,7 @@ compiled!(fill_avx2, score_avx2, Avx2, "avx2");
 compiled!(fill_avx512, score_avx512, Avx512, "avx512f");
 
 #[inline(always)]
-fn word<V: Vector>(value: u32) -> V {
+pub fn word<V: Vector>(value: u32) -> V {
     V::splat(u64::from(value))
 }
 
@@ -117,7 +125,7 @@ fn successive<V: Vector>(first: u32) -> V {
 
 /// The keys of Philox's ten rounds.
 #[inline(always)]
-fn round_keys<V: Vector>(mut key: [u32; 2]) -> [[V; 2]; 10] {
+pub fn round_keys<V: Vector>(mut key: [u32; 2]) -> [[V; 2]; 10] {
     std::array::from_fn(|_| {
         let lanes = key.map(word);
         key = [key[0].wrapping_add(WEYL[0]), key[1].wrapping_add(WEYL[1])];
@@ -129,7 +137,7 @@ fn round_keys<V: Vector>(mut key: [u32; 2]) -> [[V; 2]; 10] {
 ///
 /// Written out: as a loop, the compiler kept it one and drew the keys anew in each round.
 #[inline(always)]
-fn philox<V: Vector>(counter: [V; 4], keys: &[[V; 2]; 10]) -> [V; 4] {
+pub fn philox<V: Vector>(counter: [V; 4], keys: &[[V; 2]; 10]) -> [V; 4] {
     let [k0, k1, k2, k3, k4, k5, k6, k7, k8, k9] = *keys;
     let half = round(round(round(round(round(counter, k0), k1), k2), k3), k4);
     round(round(round(round(round(half, k5), k6), k7), k8), k9)
@@ -221,7 +229,7 @@ fn mixed<V: Vector>(mut lanes: V) -> V {
 
 /// `Aim::origin` on lanes.
 #[inline(always)]
-fn origins<V: Vector>(aim: &Aim<'_>, index: V) -> V {
+pub fn origins<V: Vector>(aim: &Aim<'_>, index: V) -> V {
     let kept = word::<V>(aim.source.first_sent);
     let scaled = index.mul(kept).add(V::splat(65_535));
     let (before, after) = (scaled.shift_right::<16>(), scaled.add(kept).shift_right::<16>());

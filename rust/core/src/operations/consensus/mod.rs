@@ -18,6 +18,9 @@ mod counters;
 mod election;
 mod lanes;
 mod oracle;
+#[cfg(all(target_arch = "x86_64", avx512_intrinsics))]
+#[allow(clippy::incompatible_msrv, reason = "compiled only where build.rs found them stable")]
+mod packed;
 mod parameters;
 mod partition;
 mod planting;

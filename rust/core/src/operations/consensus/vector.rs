@@ -109,7 +109,7 @@ impl Vector for Plain {
 /// Two vectors at a time: the steps of one fill the waits of the other, whose rounds each depend
 /// on the one before.
 #[derive(Clone, Copy)]
-pub struct Two<V>(V, V);
+pub struct Two<V>(pub V, pub V);
 
 impl<V: Vector> Two<V> {
     #[inline(always)]
@@ -293,7 +293,7 @@ mod avx512 {
     /// Eight lanes of an AVX-512 register; used only inside functions compiled for AVX-512 F,
     /// which are called only where it was detected.
     #[derive(Clone, Copy)]
-    pub struct Avx512(__m512i);
+    pub struct Avx512(pub __m512i);
 
     macro_rules! detected {
         ($call:expr) => {

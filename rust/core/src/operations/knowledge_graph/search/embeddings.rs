@@ -4,6 +4,8 @@
 //! of two 16-bit draws minus 65535 (a triangular distribution). Sums of products of two vectors are
 //! below 2^53 in units of 2^-32, so float64 dot products are exact in any order.
 
+use half::f16;
+
 use crate::random::{philox, stream_key};
 
 use super::Storage;
@@ -32,8 +34,10 @@ impl Source {
                 out.copy_from_slice(&rows[start..start + out.len()]);
             }
         }
-        if storage == Storage::Int8 {
-            to_int8(out);
+        match storage {
+            Storage::Fp32 => {}
+            Storage::Fp16 => out.iter_mut().for_each(|value| *value = to_half(*value).to_f32()),
+            Storage::Int8 => to_int8(out),
         }
     }
 }
@@ -119,6 +123,12 @@ fn noise_from(first: u32, key: [u32; 2], item: [u32; 3], out: &mut [i32; 4 * LAN
 pub fn nearest(value: f64) -> f64 {
     const ANCHOR: f64 = 6_755_399_441_055_744.0;
     (value + ANCHOR) - ANCHOR
+}
+
+/// A component in half precision, rounded to nearest even; the largest number where it is above.
+#[inline]
+pub fn to_half(value: f32) -> f16 {
+    f16::from_f32(value.clamp(f16::MIN.to_f32(), f16::MAX.to_f32()))
 }
 
 /// The int8 form of a vector: direction kept to 7 bits, length made 32·√dims before rounding.

@@ -2,6 +2,9 @@
 
 use std::ops::Range;
 
+use half::f16;
+use half::slice::{HalfBitsSliceExt, HalfFloatSliceExt};
+
 use super::cluster::{Centroids, code_row, train};
 use super::codes::{EMPTY, LINE_DIMS, Line, OFFSET, TILE, code, get, put, residuals};
 use super::embeddings::{Source, cosine, dot, norm};
@@ -38,10 +41,11 @@ pub struct Index {
     /// High and low halves of the codes; a tile is `dims / 8` lines.
     pub high: Vec<Line>,
     pub low: Vec<Line>,
-    /// By place (tile · 16 + lane): id, length, and in fp32 storage the vector itself.
+    /// By place (tile · 16 + lane): id, length, and in fp32 or fp16 storage the vector itself.
     pub ids: Vec<u32>,
     pub norms: Vec<f64>,
     pub rows: Vec<f32>,
+    pub half_rows: Vec<u16>,
 }
 
 /// What assigning found: the list of each vector, and per list how many, how long, how peaked.
@@ -85,7 +89,7 @@ impl Extent {
             return 1.0;
         }
         match storage {
-            Storage::Fp32 => self.peak / 127.0,
+            Storage::Fp32 | Storage::Fp16 => self.peak / 127.0,
             Storage::Int8 => 0.5 / self.shortest + 0.5 / self.longest,
         }
     }
@@ -119,7 +123,7 @@ impl Index {
             ids[*place] = id as u32;
             *place += 1;
         }
-        let rows = if parameters.storage == Storage::Fp32 { tiles * TILE * dims } else { 0 };
+        let rows_of = |kept| if parameters.storage == kept { tiles * TILE * dims } else { 0 };
         let mut index = Self {
             dims,
             kernels,
@@ -129,7 +133,8 @@ impl Index {
             low: filled(tiles * dims / LINE_DIMS),
             ids,
             norms: zeroed(tiles * TILE),
-            rows: zeroed(rows),
+            rows: zeroed(rows_of(Storage::Fp32)),
+            half_rows: zeroed(rows_of(Storage::Fp16)),
         };
         index.place(source, parameters, threads, stop).then_some(index)
     }
@@ -150,6 +155,7 @@ impl Index {
             low: &mut self.low,
             norms: &mut self.norms,
             rows: &mut self.rows,
+            half_rows: &mut self.half_rows,
         };
         std::thread::scope(|scope| {
             for share in shares(rest.lists.len(), threads) {
@@ -161,11 +167,17 @@ impl Index {
         !stop.cancelled()
     }
 
-    /// The vector at `place`, from its row or (in int8 storage) from its codes into `scratch`.
+    /// The vector at `place`: its row, or in `scratch` what its half row or (in int8 storage) its
+    /// codes say.
     #[inline]
     pub fn vector<'a>(&'a self, place: usize, scratch: &'a mut [f32]) -> &'a [f32] {
         if !self.rows.is_empty() {
             return &self.rows[place * self.dims..(place + 1) * self.dims];
+        }
+        if !self.half_rows.is_empty() {
+            let row = &self.half_rows[place * self.dims..(place + 1) * self.dims];
+            row.reinterpret_cast::<f16>().convert_to_f32_slice(scratch);
+            return scratch;
         }
         let lines = self.tile(place / TILE);
         for (dim, value) in scratch.iter_mut().enumerate() {
@@ -252,6 +264,7 @@ struct Portion<'a> {
     low: &'a mut [Line],
     norms: &'a mut [f64],
     rows: &'a mut [f32],
+    half_rows: &'a mut [u16],
 }
 
 impl<'a> Portion<'a> {
@@ -263,10 +276,12 @@ impl<'a> Portion<'a> {
         let (high, more_high) = self.high.split_at_mut(tiles * tile_lines);
         let (low, more_low) = self.low.split_at_mut(tiles * tile_lines);
         let (norms, more_norms) = self.norms.split_at_mut(tiles * TILE);
-        let row_end = if self.rows.is_empty() { 0 } else { tiles * TILE * dims };
-        let (rows, more_rows) = self.rows.split_at_mut(row_end);
+        let components = tiles * TILE * dims;
+        let (rows, more_rows) = self.rows.split_at_mut(components.min(self.rows.len()));
+        let halves = components.min(self.half_rows.len());
+        let (half_rows, more_half_rows) = self.half_rows.split_at_mut(halves);
         (
-            Self { lists, ids, high, low, norms, rows },
+            Self { lists, ids, high, low, norms, rows, half_rows },
             Self {
                 lists: more_lists,
                 ids: more_ids,
@@ -274,6 +289,7 @@ impl<'a> Portion<'a> {
                 low: more_low,
                 norms: more_norms,
                 rows: more_rows,
+                half_rows: more_half_rows,
             },
         )
     }
@@ -297,7 +313,7 @@ impl<'a> Portion<'a> {
                 let length = norm(&row);
                 let inverse = if length > 0.0 { 1.0 / length } else { 0.0 };
                 let step = match parameters.storage {
-                    Storage::Fp32 => inverse / list.scale,
+                    Storage::Fp32 | Storage::Fp16 => inverse / list.scale,
                     Storage::Int8 => 1.0,
                 };
                 for (byte, value) in codes.iter_mut().zip(&row) {
@@ -311,8 +327,12 @@ impl<'a> Portion<'a> {
                 put(high, here % TILE, codes.iter().map(|code| code >> 4));
                 put(low, here % TILE, codes.iter().map(|code| code & 15));
                 self.norms[here] = length;
+                let place = here * dims..(here + 1) * dims;
                 if !self.rows.is_empty() {
-                    self.rows[here * dims..(here + 1) * dims].copy_from_slice(&row);
+                    self.rows[place].copy_from_slice(&row);
+                } else if !self.half_rows.is_empty() {
+                    let halves = self.half_rows[place].reinterpret_cast_mut::<f16>();
+                    halves.convert_from_f32_slice(&row);
                 }
             }
         }

@@ -45,8 +45,21 @@ const RECALL_KEY: u64 = u64::MAX;
 pub enum Storage {
     /// The vectors as generated, beside their codes.
     Fp32,
+    /// Vectors rounded to half precision, beside their codes.
+    Fp16,
     /// Vectors rounded to 8 bits a component; the codes are the vectors.
     Int8,
+}
+
+impl Storage {
+    /// Bytes of a component that is kept beside its code.
+    fn bytes(self) -> u64 {
+        match self {
+            Self::Fp32 => 4,
+            Self::Fp16 => 2,
+            Self::Int8 => 0,
+        }
+    }
 }
 
 /// Sizes of the search part of the knowledge graph.
@@ -142,7 +155,7 @@ impl Search {
         let (vectors, dims) = (u64::from(parameters.vectors), u64::from(parameters.dims));
         let lists = u64::from(parameters.lists);
         let places = (vectors.div_ceil(codes::TILE as u64) + lists) * codes::TILE as u64;
-        let row_bytes = if parameters.storage == Storage::Fp32 { 4 * dims } else { 0 };
+        let row_bytes = parameters.storage.bytes() * dims;
         let slot_bytes = 5 * dims + 16 * u64::from(parameters.top) + 128;
         let worker = Scratch::bytes(128, lists, dims)
             + u64::from(parameters.batch) * slot_bytes

@@ -203,6 +203,7 @@ fn ask_for_row(index: &Index, place: usize) {
     let first = place * index.dims;
     for float in (first..first + index.dims.min(AHEAD_DIMS)).step_by(LINE_FLOATS) {
         prefetch(&index.rows, float);
+        prefetch(&index.half_rows, float);
     }
     prefetch(&index.norms, place);
 }

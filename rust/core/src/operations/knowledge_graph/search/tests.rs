@@ -382,7 +382,7 @@ fn wrong_parameters_and_inputs_are_said_and_cancelling_is_heard() {
 
 #[test]
 fn resident_bytes_bound_what_is_allocated_within_a_tenth() {
-    for storage in [Storage::Fp32, Storage::Int8] {
+    for storage in [Storage::Fp32, Storage::Fp16, Storage::Int8] {
         let parameters = Parameters { vectors: 40_000, storage, ..small() };
         let search = Search::build(parameters, &context(2)).unwrap();
         let index = &search.index;
