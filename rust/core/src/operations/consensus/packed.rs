@@ -171,9 +171,9 @@ unsafe fn store(words: [__m512i; 4], sums: [__m512i; 2], votes: &mut [Vote]) -> 
         _mm512_unpackhi_epi64(lower[1], upper[1]),
     ];
     let target = votes.as_mut_ptr().cast::<__m512i>();
-    for place in 0..whole.len() {
+    for (place, four) in whole.iter().enumerate() {
         // SAFETY: the caller vouches for sixteen votes: four vectors.
-        unsafe { _mm512_storeu_si512(target.add(place).cast(), whole[place]) };
+        unsafe { _mm512_storeu_si512(target.add(place).cast(), *four) };
     }
     [
         _mm512_add_epi64(sums[0], _mm512_add_epi64(lower[0], lower[1])),

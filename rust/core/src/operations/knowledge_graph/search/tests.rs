@@ -388,6 +388,7 @@ fn resident_bytes_bound_what_is_allocated_within_a_tenth() {
         let index = &search.index;
         let held = 64 * (index.high.len() + index.low.len())
             + 4 * (index.rows.len() + index.ids.len())
+            + 2 * index.half_rows.len()
             + 8 * index.norms.len();
         let stated = Search::resident_bytes(&parameters, 1);
         assert!(stated >= held as u64 && stated as f64 <= held as f64 * 1.1, "{stated} {held}");
