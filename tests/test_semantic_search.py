@@ -126,7 +126,8 @@ def test_few_probes_lose_results_and_the_stated_recall_says_how_many() -> None:
 
 
 def test_the_memory_formula_equals_the_native_one() -> None:
-    for changes in ({}, {"storage": "int8"}, {"storage": "fp16"}, {"vectors": 777, "lists": 5, "probes": 2}):
+    few = {"vectors": 777, "lists": 5, "probes": 2}
+    for changes in ({}, {"storage": "int8"}, {"storage": "fp16"}, few):
         graph, component = built(parameters(**changes))
         for workers in (1, 7):
             assert component.resident_bytes(workers) == graph.resident_bytes(workers)
