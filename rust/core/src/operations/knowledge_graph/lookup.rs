@@ -12,9 +12,9 @@ use super::pages::{filled, prefetch, zeroed};
 /// The answer to a key that no node has.
 pub const MISSING: u32 = u32::MAX;
 
-/// How many keys ahead slots, and then records, are asked for.
+/// How many keys ahead slots are asked for, and after how many more a record is read.
 const AHEAD_SLOTS: usize = 64;
-const AHEAD_RECORDS: usize = 32;
+const AHEAD_RECORDS: usize = 48;
 
 /// How far ahead slots are asked for while filling the table.
 const AHEAD_KEYS: u64 = 16;
@@ -119,31 +119,52 @@ impl Table {
     }
 
     /// Finds a batch of keys: the node of each, or `MISSING`, and its record's digest, or 0.
+    ///
+    /// Three stages some keys apart, so that no miss of a cache is waited for: a key's slots are
+    /// asked for; the slot with its tag is sought, and the record that this names asked for; the
+    /// record settles the matter.
     pub fn find_all(&self, keys: &[u64], nodes: &mut [u32], digests: &mut [u64]) {
         for &key in keys.iter().take(AHEAD_SLOTS) {
             prefetch(&self.slots, self.place(key).0);
         }
-        for &key in keys.iter().take(AHEAD_RECORDS) {
-            self.ask_for_record(key);
-        }
-        let answers = nodes.iter_mut().zip(digests);
-        for (index, (&key, (node, digest))) in keys.iter().zip(answers).enumerate() {
+        for index in 0..keys.len() + AHEAD_RECORDS {
             if let Some(&key) = keys.get(index + AHEAD_SLOTS) {
                 prefetch(&self.slots, self.place(key).0);
             }
-            if let Some(&key) = keys.get(index + AHEAD_RECORDS) {
-                self.ask_for_record(key);
+            if let Some(&key) = keys.get(index) {
+                nodes[index] = self.tagged(key);
+                prefetch(&self.records, (nodes[index] & NODE_MASK) as usize);
             }
-            *node = self.find(key);
-            *digest = self.records.get(*node as usize).map_or(0, Record::digest);
+            if let Some(place) = index.checked_sub(AHEAD_RECORDS) {
+                let node = self.settled(keys[place], nodes[place]);
+                nodes[place] = node;
+                digests[place] = self.records.get(node as usize).map_or(0, Record::digest);
+            }
         }
     }
 
-    /// Prefetches the record that the key's first slot names.
+    /// The first slot with the tag of a key, `EMPTY` where there is none.
     #[inline]
-    fn ask_for_record(&self, key: u64) {
-        let entry = self.slots[self.place(key).0];
-        prefetch(&self.records, (entry & NODE_MASK) as usize);
+    fn tagged(&self, key: u64) -> u32 {
+        let (mut slot, tag) = self.place(key);
+        loop {
+            let entry = self.slots[slot];
+            if entry == EMPTY || entry & !NODE_MASK == tag {
+                return entry;
+            }
+            slot = (slot + 1) & (self.slots.len() - 1);
+        }
+    }
+
+    /// The node of a key, given the first slot with its tag: one in 256 has another key's.
+    #[inline]
+    fn settled(&self, key: u64, entry: u32) -> u32 {
+        let node = entry & NODE_MASK;
+        match self.records.get(node as usize) {
+            None => MISSING,
+            Some(record) if record.words[0] == key => node,
+            Some(_) => self.find(key),
+        }
     }
 
     /// The bytes of the table and its records for so many nodes.
