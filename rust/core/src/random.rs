@@ -25,6 +25,30 @@ pub fn philox(mut counter: [u32; 4], mut key: [u32; 2]) -> [u32; 4] {
     counter
 }
 
+/// The two 64-bit draws of each of `N` blocks of a stream, from block `first` on: all first draws,
+/// then all second ones. Each round is taken for all blocks before the next.
+#[inline(always)]
+pub(crate) fn philox_blocks<const N: usize>(key: [u32; 2], first: u64, high: u64) -> [[u64; N]; 2] {
+    const LOW: u64 = u32::MAX as u64;
+    let counters: [u64; N] = std::array::from_fn(|block| first.wrapping_add(block as u64));
+    let mut words = [counters, counters.map(|word| word >> 32), [high; N], [high >> 32; N]];
+    let mut key = key;
+    for _ in 0..10 {
+        let low = words[0].map(|word| u64::from(MULTIPLIERS[0]) * (word & LOW));
+        let high = words[2].map(|word| u64::from(MULTIPLIERS[1]) * (word & LOW));
+        words = [
+            std::array::from_fn(|at| high[at] >> 32 ^ words[1][at] & LOW ^ u64::from(key[0])),
+            high,
+            std::array::from_fn(|at| low[at] >> 32 ^ words[3][at] & LOW ^ u64::from(key[1])),
+            low,
+        ];
+        key = [key[0].wrapping_add(WEYL[0]), key[1].wrapping_add(WEYL[1])];
+    }
+    let draws =
+        |word: usize| std::array::from_fn(|at| words[word][at] & LOW | words[word + 1][at] << 32);
+    [draws(0), draws(2)]
+}
+
 /// The key of one independent stream: `seed` and a `domain` (which use of randomness this is).
 ///
 /// SplitMix64's finaliser (Steele et al., OOPSLA 2014) over both words.
@@ -66,7 +90,7 @@ impl Stream {
 
     /// The two draws of the next block; a single draw left over by `next_u64` stays where it is.
     #[inline]
-    pub fn next_block(&mut self) -> [u64; 2] {
+    pub(crate) fn next_block(&mut self) -> [u64; 2] {
         let counter = [
             self.next as u32,
             (self.next >> 32) as u32,
@@ -79,6 +103,15 @@ impl Stream {
             u64::from(block[0]) | u64::from(block[1]) << 32,
             u64::from(block[2]) | u64::from(block[3]) << 32,
         ]
+    }
+
+    /// Passes over `count` blocks; returns what draws them: key, number of the first, upper half of
+    /// the counter. A single draw left over by `next_u64` stays where it is.
+    #[inline]
+    pub(crate) fn skip_blocks(&mut self, count: u64) -> ([u32; 2], u64, u64) {
+        let first = self.next;
+        self.next += count;
+        (self.key, first, self.high)
     }
 
     /// Uniform in [0, 1), 53 bits.

@@ -210,7 +210,7 @@ impl<C: Clock, F: FnMut(u64)> Executor for Inline<'_, C, F> {
         series.completed(&moments, Completion { status: Status::Ok, units: 1 }, 1);
     }
 
-    fn busy_until(&self) -> u64 {
+    fn busy_until(&mut self) -> u64 {
         self.free_at
     }
 }

@@ -87,12 +87,17 @@ impl Lane {
     /// Due moments of those drawn ahead, from position `first` on, which fall into `segment` or
     /// later.
     fn plan(&mut self, first: usize, mut segment: usize, rate: &RateFunction) {
-        for position in first..AHEAD {
+        let steady = rate.steady(segment);
+        for position in first..self.drawn {
             let target = self.targets[position];
-            let planned = if position < self.drawn { rate.moment(target, segment) } else { None };
-            let (due, index) = planned.unwrap_or((FOREVER, segment));
-            segment = index;
-            (self.dues[position], self.segments[position]) = (due, index as u32);
+            (self.dues[position], segment) = match steady.and_then(|steady| steady.moment(target)) {
+                Some(due) => (due, segment),
+                None => rate.moment(target, segment).unwrap_or((FOREVER, segment)),
+            };
+            self.segments[position] = segment as u32;
+        }
+        for position in self.drawn.max(first)..AHEAD {
+            (self.dues[position], self.segments[position]) = (FOREVER, segment as u32);
         }
     }
 }

@@ -39,4 +39,15 @@ impl Mix {
         let last = self.thresholds.len() - 1;
         self.thresholds.iter().position(|end| draw < *end).unwrap_or(last) as u8
     }
+
+    /// The type of operation `key`, and how many from there on, `most` or fewer, are of the same.
+    #[inline]
+    pub(crate) fn run(&self, key: u64, most: u64) -> (u8, u64) {
+        let op = self.op(key);
+        if self.thresholds.len() == 1 {
+            return (op, most);
+        }
+        let others = (1..most).take_while(|ahead| self.op(key + ahead) == op).count();
+        (op, 1 + others as u64)
+    }
 }

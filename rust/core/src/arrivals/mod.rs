@@ -6,6 +6,7 @@
 //! integral (`rate`), so a day curve, a spike, a ramp and a live change are all segments of one
 //! rate function and no draw depends on any of them.
 
+mod exponentials;
 mod lane;
 mod mix;
 mod process;
@@ -13,9 +14,9 @@ mod rate;
 mod timetable;
 mod tournament;
 
+pub(crate) use exponentials::exponential;
 pub use mix::Mix;
 pub use process::Process;
-pub(crate) use process::exponential;
 pub use rate::{FOREVER, RateFunction, Segment};
 pub use timetable::{Arrival, Timetable, Workload};
 

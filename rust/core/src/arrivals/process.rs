@@ -5,6 +5,7 @@
 
 use crate::random::Stream;
 
+use super::exponentials::{exponential, exponentials, logarithm};
 use super::lane::AHEAD;
 use super::{OPERATIONAL_BITS, Operational};
 
@@ -24,9 +25,6 @@ pub enum Process {
     /// their own speed. After the last one there are no more.
     Trace { instants_s: std::sync::Arc<[f64]> },
 }
-
-/// sqrt(1/2) as an integer: that far below 1 a mantissa may lie.
-const SQRT_HALF_BITS: u64 = std::f64::consts::FRAC_1_SQRT_2.to_bits();
 
 /// Lanes that a workload is spread over unless it says otherwise.
 pub const LANES: u16 = 64;
@@ -76,10 +74,13 @@ impl Draws {
                 }
             }
             Process::Poisson => {
-                let gaps = exponentials(&mut self.stream);
-                let scale = (lanes << OPERATIONAL_BITS) as f64;
-                let gaps = gaps.map(|gap| Operational::from((gap * scale) as u64));
-                accumulate(previous, gaps, targets);
+                // A gap is below 2^52 of 37 means, so that even their sum is far from 2^64.
+                let gaps = exponentials(&mut self.stream, (lanes << OPERATIONAL_BITS) as f64);
+                let mut since = 0;
+                for (target, gap) in targets.iter_mut().zip(gaps) {
+                    since += gap;
+                    *target = previous + Operational::from(since);
+                }
             }
             Process::Gamma { shape } => {
                 let gaps =
@@ -136,58 +137,6 @@ fn accumulate(
         previous += gap;
         *target = previous;
     }
-}
-
-/// Natural logarithms of `values` in (0, 1], by arithmetic that every machine rounds alike.
-///
-/// value = m 2^e with m in [sqrt(1/2), sqrt(2)); ln m = 2 artanh s, s = (m - 1)/(m + 1), |s| <
-/// 0.172, as the series to s^19: error below 2e-16 relative to |ln value| + 1. Each step is taken
-/// for all values before the next, so that none waits for another's.
-#[inline]
-fn logarithms<const N: usize>(values: [f64; N]) -> [f64; N] {
-    let bits = values.map(f64::to_bits);
-    let exponents = bits.map(|bits| bits.wrapping_sub(SQRT_HALF_BITS) as i64 >> 52);
-    let mantissas: [f64; N] = std::array::from_fn(|at| {
-        f64::from_bits(bits[at].wrapping_sub((exponents[at] << 52) as u64))
-    });
-    let s = mantissas.map(|mantissa| (mantissa - 1.0) / (mantissa + 1.0));
-    let squares = s.map(|s| s * s);
-    let mut series = [1.0 / 19.0; N];
-    for odd in [17.0, 15.0, 13.0, 11.0, 9.0, 7.0, 5.0, 3.0, 1.0] {
-        for at in 0..N {
-            series[at] = series[at] * squares[at] + 1.0 / odd;
-        }
-    }
-    std::array::from_fn(|at| {
-        2.0 * s[at] * series[at] + exponents[at] as f64 * std::f64::consts::LN_2
-    })
-}
-
-/// One natural logarithm, as `logarithms`.
-#[inline]
-pub(crate) fn logarithm(value: f64) -> f64 {
-    logarithms([value])[0]
-}
-
-/// A unit exponential: -ln u, u uniform in (0, 1] with 53 bits.
-#[inline]
-pub(crate) fn exponential(stream: &mut Stream) -> f64 {
-    -logarithm(unit_above_zero(stream.next_u64()))
-}
-
-/// Several unit exponentials, all at once: no step of one waits for another's.
-#[inline]
-fn exponentials(stream: &mut Stream) -> [f64; AHEAD] {
-    let words: [[u64; 2]; AHEAD / 2] = std::array::from_fn(|_| stream.next_block());
-    let words: [u64; AHEAD] = std::array::from_fn(|index| words[index / 2][index % 2]);
-    let uniforms = words.map(unit_above_zero);
-    logarithms(uniforms).map(|logarithm| -logarithm)
-}
-
-/// The uniform in (0, 1] that 53 of `word`'s bits make.
-#[inline]
-fn unit_above_zero(word: u64) -> f64 {
-    ((word >> 11) as i64 + 1) as f64 * (1.0 / (1u64 << 53) as f64)
 }
 
 /// A standard normal by Marsaglia's polar method (SIAM Review 6, 1964).
@@ -256,16 +205,6 @@ fn exponentiate(x: f64) -> f64 {
 mod tests {
     use super::*;
     use crate::random::stream_key;
-
-    #[test]
-    fn the_logarithm_agrees_with_the_library_to_two_units_in_the_last_place() {
-        let mut stream = Stream::new(stream_key(3, 9), 0);
-        for _ in 0..100_000 {
-            let value = 1.0 - stream.next_unit();
-            let difference = (logarithm(value) - value.ln()).abs();
-            assert!(difference <= 4.5e-16 * (value.ln().abs() + 1.0), "{value}: {difference}");
-        }
-    }
 
     #[test]
     fn the_exponential_function_agrees_with_the_library() {

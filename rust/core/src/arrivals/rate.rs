@@ -51,39 +51,63 @@ impl Segment {
     }
 }
 
-/// Nanoseconds between arrivals of a steady rate, as a multiple of 2^-`shift`.
+/// Nanoseconds between arrivals of a steady rate, as a multiple of a power of two that, times an
+/// `Operational`, has `fraction` bits left below a nanosecond once the lowest 64 are dropped.
 #[derive(Clone, Copy, Debug)]
 struct Period {
     multiple: u64,
-    shift: u32,
+    fraction: u32,
 }
 
 impl Period {
-    /// `None` where the rate is not steady, or below one arrival in about 18 minutes.
+    /// `None` where the rate is not steady, or below one arrival in about 4 minutes.
     fn of(segment: &Segment) -> Option<Self> {
         if segment.rate_start != segment.rate_end {
             return None;
         }
         let nanoseconds = 1e9 / segment.rate_start;
-        if nanoseconds >= (1u64 << 40) as f64 {
-            return None;
-        }
         let bits = nanoseconds.to_bits();
         let exponent = (bits >> 52) as i32 - 1023;
         let mantissa = bits & ((1 << 52) - 1) | 1 << 52;
-        let (multiple, shift) = (mantissa << 10, 62 - exponent);
-        Some(Self { multiple, shift: shift as u32 })
+        let fraction = 62 - exponent + OPERATIONAL_BITS as i32 - 64;
+        let fits = (1..64).contains(&fraction);
+        fits.then_some(Self { multiple: mantissa << 10, fraction: fraction as u32 })
     }
 
     /// The time of so much operational time, to the nearest nanosecond; saturates.
     #[inline]
     fn times(self, operational: Operational) -> u64 {
         let multiple = u128::from(self.multiple);
-        let (high, low) = (operational >> 64, operational & u128::from(u64::MAX));
-        // The product's lowest 64 bits are far below a nanosecond: at least 2^-22 of one is left.
-        let product = high * multiple + ((low * multiple) >> 64);
-        let fraction = self.shift + OPERATIONAL_BITS - 64;
-        u64::try_from((product + (1 << (fraction - 1))) >> fraction).unwrap_or(u64::MAX)
+        let (high, low) = ((operational >> 64) as u64, operational as u64);
+        let product = u128::from(high) * multiple + ((u128::from(low) * multiple) >> 64);
+        let rounded = product + u128::from(1u64 << (self.fraction - 1));
+        let (high, low) = ((rounded >> 64) as u64, rounded as u64);
+        if high >> self.fraction == 0 {
+            high << (64 - self.fraction) | low >> self.fraction
+        } else {
+            u64::MAX
+        }
+    }
+}
+
+/// A segment at a steady rate, for planning many arrivals at once.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Steady {
+    period: Period,
+    start_ns: u64,
+    end_ns: u64,
+    /// Integral of the rate up to its start, and up to the next segment's.
+    area: Operational,
+    next: Operational,
+}
+
+impl Steady {
+    /// The moment at which the integral reaches `target`, where it does so in this segment.
+    #[inline]
+    pub(crate) fn moment(&self, target: Operational) -> Option<u64> {
+        let wanted = target.saturating_sub(self.area);
+        let moment = self.start_ns.saturating_add(self.period.times(wanted));
+        (target < self.next && moment < self.end_ns).then_some(moment)
     }
 }
 
@@ -145,6 +169,15 @@ impl RateFunction {
             segment.rate_end = segment.rate_start;
         }
         self.segments.push(Planned { segment, area, period: Period::of(&segment) });
+    }
+
+    /// Segment `index`, where its rate is steady: most often.
+    #[inline]
+    pub(crate) fn steady(&self, index: usize) -> Option<Steady> {
+        let Planned { segment, area, period } = *self.segments.get(index)?;
+        let next = self.segments.get(index + 1).map_or(Operational::MAX, |next| next.area);
+        let Segment { start_ns, end_ns, .. } = segment;
+        period.map(|period| Steady { period, start_ns, end_ns, area, next })
     }
 
     /// The moment at which the integral reaches `target`, and the index of the segment it falls

@@ -89,44 +89,29 @@ impl Timetable {
         self.first.1
     }
 
-    /// The next arrival.
+    /// Takes the next arrival.
     #[inline]
-    #[must_use]
-    pub fn first(&self) -> Option<Arrival> {
+    pub fn take(&mut self) -> Option<Arrival> {
         let (workload, due) = self.first;
         if due == FOREVER {
             return None;
         }
-        let course = &self.courses[workload];
-        let lane = &course.lanes[course.order.winner().0];
+        let course = &mut self.courses[workload];
+        let lane = &mut course.lanes[course.order.winner().0];
         let segment = course.rate.segment(lane.segment());
         let key = lane.key();
-        Some(Arrival {
+        let arrival = Arrival {
             due,
             key,
             phase: segment.phase,
             epoch: segment.epoch,
             workload: workload as u16,
             op: course.mix.op(key),
-        })
-    }
-
-    /// Goes on to the one after `arrival`, which `first` gave.
-    #[inline]
-    pub fn advance(&mut self, arrival: &Arrival) {
-        let course = &mut self.courses[self.first.0];
-        let lane = &mut course.lanes[course.order.winner().0];
+        };
         lane.advance(&course.process, &course.rate);
         course.order.replay(lane.due());
         self.first = self.earliest();
-        self.hash = fold(self.hash, arrival);
-    }
-
-    /// Takes the next arrival.
-    #[inline]
-    pub fn take(&mut self) -> Option<Arrival> {
-        let arrival = self.first()?;
-        self.advance(&arrival);
+        self.hash = fold(self.hash, &arrival);
         Some(arrival)
     }
 

@@ -57,11 +57,9 @@ impl Tournament {
     pub fn replay(&mut self, due: u64) {
         let lane = self.winner as usize % LANES_MAX;
         let mut winner = key(due, lane);
-        let mut node = (LANES_MAX + lane) / 2;
-        while node >= 1 {
-            let loser = &mut self.losers[node % LANES_MAX];
+        for level in 1..=LANE_BITS {
+            let loser = &mut self.losers[(LANES_MAX + lane) >> level];
             (winner, *loser) = (winner.min(*loser), winner.max(*loser));
-            node /= 2;
         }
         self.winner = winner;
     }

@@ -101,7 +101,7 @@ impl Post {
 
     /// The next operation in the queue, whether given up or not.
     pub fn pop(&self) -> Option<Ticket> {
-        self.station().queue.pop()
+        self.station().pop()
     }
 
     pub fn is_given_up(&self, ticket: &Ticket) -> bool {
@@ -111,14 +111,14 @@ impl Post {
     /// Writes down an operation that was given up before it was begun.
     pub fn abandon(&self, Ticket { arrival, .. }: Ticket) {
         let series = self.recorder.series(arrival.phase, arrival.workload, arrival.op);
-        series.abandoned(arrival.due, self.now());
+        series.abandoned(arrival.due, self.now(), 1);
         self.station().in_flight.fetch_sub(1, Ordering::AcqRel);
     }
 
     /// Writes down one operation; `count` of them shared the time from `started` to `finished`.
     pub fn record(
         &self,
-        Ticket { arrival, unqueued }: Ticket,
+        Ticket { arrival, unqueued, .. }: Ticket,
         (started, finished): (u64, u64),
         count: u64,
         completion: Completion,
@@ -160,7 +160,7 @@ impl Post {
         let (station, began) = (self.station(), self.now());
         loop {
             let now = self.now();
-            if !station.queue.is_empty() {
+            if station.waits() {
                 return true;
             }
             if now >= until || self.stopped() {

@@ -81,7 +81,7 @@ fn look_out(pool: &Pool) -> Option<bool> {
 
 /// Queues an operation as a worker does whose closed loop goes on.
 fn ask(pool: &Pool) {
-    assert!(pool.admit(&ARRIVAL));
+    assert_eq!(pool.admit(&mut [Ticket::one(ARRIVAL)]), 1);
     pool.wake_one();
 }
 
@@ -148,17 +148,17 @@ fn a_drain_that_listens_hears_of_what_is_queued() {
         3,
         || pool(true, false),
         |pool| {
-            assert!(pool.admit(&ARRIVAL));
+            assert_eq!(pool.admit(&mut [Ticket::one(ARRIVAL)]), 1);
             pool.stations[0].announce();
         },
         |pool| {
             let station = &pool.stations[0];
-            while station.queue.pop().is_none() {
+            while station.pop().is_none() {
                 retry();
                 station.listen(|| false, HOUR_NS);
             }
         },
-        |pool| assert!(pool.stations[0].queue.is_empty()),
+        |pool| assert!(!pool.stations[0].waits()),
     );
 }
 
@@ -245,7 +245,7 @@ fn readings_only_grow_and_the_last_one_is_complete() {
         };
         let series = recorder.series(0, 0, 0);
         series.handed_over(40, 2);
-        series.refused(42);
+        series.refused(42, 1);
         let [first, second] = reader.join().expect("the reader failed");
         let last = series.read();
         let mut summed = first.clone();

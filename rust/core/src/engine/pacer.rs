@@ -14,7 +14,7 @@ pub trait Executor {
 
     /// Moment until which the executor itself kept the pacer busy; that time is queueing, not
     /// lateness. 0 where it never does.
-    fn busy_until(&self) -> u64 {
+    fn busy_until(&mut self) -> u64 {
         0
     }
 
@@ -108,9 +108,16 @@ impl Control {
     }
 }
 
+/// How long after its intended start, or after the moment from which the executor was ready for
+/// it, an arrival was handed over.
+#[inline]
+pub(super) fn lateness_ns(due: u64, handed: u64, ready: u64) -> u64 {
+    handed.saturating_sub(due.max(ready))
+}
+
 /// Arrivals handed over at most under one reading of the clock: what is late then is late by far
 /// more than these take.
-const AT_ONCE: usize = 16;
+pub(super) const AT_ONCE: usize = 32;
 
 /// Serves `table` until `until`, until the executor leaves, or until `control` says stop: wait,
 /// hand over, go on to the next.
@@ -155,13 +162,13 @@ pub fn serve<C: Clock, X: Executor>(
         let handed = clock.now();
         let ready = executor.busy_until();
         for _ in 0..AT_ONCE {
-            match table.first() {
-                Some(arrival) if arrival.due <= now && arrival.due < until => {
-                    let late_ns = handed.saturating_sub(arrival.due.max(ready));
-                    executor.hand_over(&arrival, handed, late_ns);
-                    table.advance(&arrival);
-                }
-                _ => break,
+            let due = table.next_due();
+            if due > now || due >= until {
+                break;
+            }
+            if let Some(arrival) = table.take() {
+                let late_ns = lateness_ns(due, handed, ready);
+                executor.hand_over(&arrival, handed, late_ns);
             }
         }
         if executor.interrupts(handed) {

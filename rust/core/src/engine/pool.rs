@@ -113,9 +113,8 @@ impl Pool {
 
     /// Admits the next operation of a closed loop after `previous`, which ended at `due`.
     pub(super) fn ask_again(&self, previous: &Arrival, writer: &Recorder, due: u64) {
-        let station = &self.stations[usize::from(previous.workload)];
-        let in_flight = station.in_flight.fetch_add(1, Ordering::AcqRel) + 1;
-        self.ask(previous, writer, due, in_flight);
+        let (before, room) = self.stations[usize::from(previous.workload)].reserve(1);
+        self.ask(previous, writer, due, room, before);
     }
 
     /// Hands the place in flight of `previous`, which ended at `now`, to the next operation where
@@ -128,99 +127,120 @@ impl Pool {
         let target = station.closed_target.load(Ordering::Acquire);
         let in_flight = station.in_flight.load(Ordering::Acquire);
         if in_flight <= target {
-            self.ask(previous, writer, now, in_flight);
+            self.ask(previous, writer, now, 1, in_flight - 1);
         } else if station.in_flight.fetch_sub(1, Ordering::AcqRel) <= target {
             self.ask_again(previous, writer, now);
         }
         true
     }
 
-    /// `succeed` for a batch of one workload; returns how many places are to be given back. What
-    /// is asked for next stands in `ended` afterwards.
-    pub(super) fn succeed_all(&self, ended: &mut [Ticket], writer: &Recorder, now: u64) -> u64 {
-        let (first, last) = (ended[0].arrival, ended[ended.len() - 1].arrival);
+    /// `succeed` for a batch of one workload; returns how many places are to be given back. `next`
+    /// is scratch with room for a ticket for each operation.
+    pub(super) fn succeed_all(
+        &self,
+        ended: &[Ticket],
+        writer: &Recorder,
+        now: u64,
+        next: &mut Vec<Ticket>,
+    ) -> u64 {
+        if let [Ticket { arrival, count: 1, .. }] = ended {
+            return u64::from(!self.succeed(arrival, writer, now));
+        }
+        let (first, last) = (&ended[0].arrival, ended[ended.len() - 1].arrival);
         let station = &self.stations[usize::from(last.workload)];
+        let count = station.operations(ended) as u64;
         let closed = station.closed_phase.load(Ordering::Acquire) == last.phase + 1;
         let shrinks = station.in_flight() > station.closed_target.load(Ordering::Acquire);
-        if ended.len() == 1 || first.phase != last.phase || !closed || shrinks {
-            let gone = ended.iter().filter(|each| !self.succeed(&each.arrival, writer, now));
-            return gone.count() as u64;
+        if first.phase != last.phase || !closed || shrinks {
+            let mut gone = 0;
+            for Ticket { arrival, count, .. } in ended {
+                gone += (0..*count).filter(|_| !self.succeed(arrival, writer, now)).count();
+            }
+            return gone as u64;
         }
-        let count = ended.len() as u64;
         let ordinal = station.closed_ordinal.fetch_add(count, Ordering::Relaxed);
-        for (ordinal, next) in (ordinal..).zip(ended.iter_mut()) {
-            let key = CLOSED_LANE | ordinal;
-            next.arrival = Arrival { due: now, key, op: station.mix.op(key), ..next.arrival };
-            next.unqueued = false;
+        let mut asked = 0;
+        while asked < count {
+            let key = CLOSED_LANE | (ordinal + asked);
+            let (op, run) = station.mix.run(key, count - asked);
+            let arrival = Arrival { due: now, key, op, ..last };
+            next.push(Ticket { count: run as u32, ..Ticket::one(arrival) });
+            asked += run;
         }
-        for alike in ended.chunk_by(|left, right| left.arrival.op == right.arrival.op) {
-            let series = writer.series(last.phase, last.workload, alike[0].arrival.op);
-            series.asked(now, alike.len() as u64);
+        for Ticket { arrival, count, .. } in next.iter() {
+            let series = writer.series(arrival.phase, arrival.workload, arrival.op);
+            series.asked(now, u64::from(*count));
         }
-        let waiting = station.queue.len() as u64;
-        let queued = station.queue.push_many(ended);
-        raise_to(&station.queue_max, waiting + queued as u64);
-        for Ticket { arrival, .. } in &ended[queued..] {
-            writer.series(arrival.phase, arrival.workload, arrival.op).refused(now);
+        let waiting = station.queue_depth();
+        let queued = station.push(next);
+        raise_to(&station.queue_max, waiting + station.operations(&next[..queued]) as u64);
+        let refused = station.operations(&next[queued..]) as u64;
+        for Ticket { arrival, count, .. } in &next[queued..] {
+            let series = writer.series(arrival.phase, arrival.workload, arrival.op);
+            series.refused(now, u64::from(*count));
         }
+        next.clear();
         self.wake_one();
-        count - queued as u64
+        refused
     }
 
-    /// Queues the next operation of a closed loop, which is counted in flight already.
-    fn ask(&self, previous: &Arrival, writer: &Recorder, due: u64, in_flight: u64) {
+    /// Queues the next operation of a closed loop, if it has been given `room`, and is counted in
+    /// flight beside `before` others.
+    fn ask(&self, previous: &Arrival, writer: &Recorder, due: u64, room: usize, before: u64) {
         let station = &self.stations[usize::from(previous.workload)];
         let key = CLOSED_LANE | station.closed_ordinal.fetch_add(1, Ordering::Relaxed);
         let arrival = Arrival { due, key, op: station.mix.op(key), ..*previous };
-        writer.series(arrival.phase, arrival.workload, arrival.op).asked(arrival.due, 1);
-        if self.enqueue(&arrival, in_flight) {
-            if station.hosted {
-                station.announce();
-            } else {
-                self.wake_one();
-            }
+        let series = writer.series(arrival.phase, arrival.workload, arrival.op);
+        series.asked(due, 1);
+        if self.enqueue(&mut [Ticket::one(arrival)], room, before) == 0 {
+            series.refused(due, 1);
+        } else if station.hosted {
+            station.announce();
         } else {
-            writer.series(arrival.phase, arrival.workload, arrival.op).refused(arrival.due);
+            self.wake_one();
         }
     }
 
-    /// Queues an arrival; false where there is no room.
-    pub(super) fn admit(&self, arrival: &Arrival) -> bool {
-        let station = &self.stations[usize::from(arrival.workload)];
-        let in_flight = station.in_flight.fetch_add(1, Ordering::AcqRel) + 1;
-        self.enqueue(arrival, in_flight)
+    /// Queues arrivals of one workload, in order; returns for how many there was room.
+    pub(super) fn admit(&self, arrived: &mut [Ticket]) -> usize {
+        let station = &self.stations[usize::from(arrived[0].arrival.workload)];
+        let (before, room) = station.reserve(arrived.len());
+        self.enqueue(arrived, room, before)
     }
 
-    /// Queues an arrival that is counted in flight already; false, and no longer counted, where
-    /// there is no room.
-    fn enqueue(&self, arrival: &Arrival, in_flight: u64) -> bool {
-        let station = &self.stations[usize::from(arrival.workload)];
-        let waiting = station.queue.len();
-        let unqueued = if station.hosted {
-            in_flight == 1
+    /// Queues the first `room` operations of one workload, which are counted in flight already
+    /// beside `before` others. Returns how many did fit; the rest are counted no longer.
+    fn enqueue(&self, tickets: &mut [Ticket], room: usize, before: u64) -> usize {
+        let first = &mut tickets[0];
+        let workload = first.arrival.workload;
+        let station = &self.stations[usize::from(workload)];
+        let waiting = station.queue_depth();
+        first.unqueued = if station.hosted {
+            before == 0
         } else {
-            waiting == 0 && self.busy_until() <= arrival.due
+            waiting == 0 && self.busy_until() <= first.arrival.due
         };
-        if in_flight == 1 {
+        if before == 0 {
             self.level(station);
         }
-        let ticket = Ticket { arrival: *arrival, unqueued };
-        if in_flight > station.in_flight_bound || station.queue.push(ticket).is_err() {
-            station.in_flight.fetch_sub(1, Ordering::AcqRel);
-            if station.overload == Overload::Abort {
-                self.aborted.store(u32::from(arrival.workload) + 1, Ordering::Release);
-            }
-            return false;
+        let queued = station.push(&tickets[..room]);
+        if queued < room {
+            let refused = station.operations(&tickets[queued..room]);
+            station.in_flight.fetch_sub(refused as u64, Ordering::AcqRel);
         }
-        raise_to(&station.queue_max, waiting as u64 + 1);
-        raise_to(&station.in_flight_max, in_flight);
-        true
+        if queued < tickets.len() && station.overload == Overload::Abort {
+            self.aborted.store(u32::from(workload) + 1, Ordering::Release);
+        }
+        let queued_operations = station.operations(&tickets[..queued]) as u64;
+        raise_to(&station.queue_max, waiting + queued_operations);
+        raise_to(&station.in_flight_max, before + queued_operations);
+        queued
     }
 
     /// Counts operations that a worker keeps for itself as in flight; they are grouped by workload
     /// more or less.
     pub(super) fn count_own(&self, own: &[Ticket]) {
-        for group in own.chunk_by(|left, right| left.arrival.workload == right.arrival.workload) {
+        for group in own.chunk_by(Ticket::of_one_workload) {
             let station = &self.stations[usize::from(group[0].arrival.workload)];
             let before = station.in_flight.fetch_add(group.len() as u64, Ordering::AcqRel);
             if before == 0 {
@@ -299,7 +319,7 @@ impl Pool {
         let station = &self.stations[index];
         let longest_ns = station.longest_ns.load(Ordering::Relaxed).max(1);
         let count = (SHORT_NS / longest_ns).min(OWN_MAX as u64) as usize;
-        station.queue.pop_many(own, count.max(station.batch_max));
+        station.pop_many(own, count.max(station.batch_max));
     }
 
     /// Charges station `index` in advance what `count` operations are expected to take; returns
@@ -334,12 +354,15 @@ impl Pool {
 
     /// Queues again what a worker has taken and has no time for.
     pub(super) fn queue_again(&self, own: &[Ticket], writer: &Recorder) {
-        for Ticket { arrival, .. } in own {
-            let station = &self.stations[usize::from(arrival.workload)];
-            if self.enqueue(arrival, station.in_flight()) {
-                self.wake_one();
+        for ticket in own {
+            let Arrival { due, phase, workload, op, .. } = ticket.arrival;
+            let counted = u64::from(ticket.count);
+            let before = self.stations[usize::from(workload)].in_flight() - counted;
+            if self.enqueue(&mut [*ticket], 1, before) == 0 {
+                let series = writer.series(phase, workload, op);
+                series.refused(due, counted);
             } else {
-                writer.series(arrival.phase, arrival.workload, arrival.op).refused(arrival.due);
+                self.wake_one();
             }
         }
     }

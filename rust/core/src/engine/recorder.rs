@@ -161,19 +161,19 @@ impl Series {
         add(&self.cells.entered_sum_ns, due.wrapping_mul(count));
     }
 
-    /// An arrival was refused at its hand-over, which was counted.
+    /// `count` arrivals were refused at their hand-over, which was counted.
     #[inline]
-    pub fn refused(&self, handed: u64) {
-        add(&self.cells.rejected, 1);
-        add(&self.cells.ended_sum_ns, handed);
+    pub fn refused(&self, handed: u64, count: u64) {
+        add(&self.cells.rejected, count);
+        add(&self.cells.ended_sum_ns, handed.wrapping_mul(count));
     }
 
-    /// A queued operation was given up.
+    /// `count` queued operations of the same intended start were given up.
     #[inline]
-    pub fn abandoned(&self, due: u64, now: u64) {
-        add(&self.cells.abandoned, 1);
-        add(&self.cells.failed_stay_ns, now.saturating_sub(due));
-        add(&self.cells.ended_sum_ns, now);
+    pub fn abandoned(&self, due: u64, now: u64, count: u64) {
+        add(&self.cells.abandoned, count);
+        add(&self.cells.failed_stay_ns, now.saturating_sub(due) * count);
+        add(&self.cells.ended_sum_ns, now.wrapping_mul(count));
     }
 
     /// `count` operations of the same moments ended by themselves, alike; response and service

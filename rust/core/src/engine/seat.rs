@@ -14,7 +14,7 @@ use crate::clock::Clock;
 use crate::sync::{AtomicBool, AtomicU64, Mutex, MutexGuard, Ordering, fence};
 
 use super::lock;
-use super::pacer::{Executor, serve};
+use super::pacer::{AT_ONCE, Executor, lateness_ns, serve};
 use super::pool::Pool;
 use super::recorder::Recorder;
 use super::station::{Station, Ticket};
@@ -34,6 +34,8 @@ const CATCH_UP_NS: u64 = 500;
 struct Desk {
     table: Timetable,
     recorder: Arc<Recorder>,
+    /// Scratch of a hand-over.
+    arrived: Vec<Ticket>,
 }
 
 /// The pacer's place.
@@ -54,7 +56,7 @@ impl Seat {
     #[must_use]
     pub fn new(table: Timetable, recorder: Arc<Recorder>, shared: bool) -> Self {
         Self {
-            desk: Mutex::new(Desk { table, recorder }),
+            desk: Mutex::new(Desk { table, recorder, arrived: Vec::with_capacity(AT_ONCE) }),
             shared,
             taken: AtomicBool::new(false),
             left_at: AtomicU64::new(0),
@@ -151,12 +153,12 @@ impl Pool {
     }
 
     fn serve_from(&self, desk: &mut Desk, stay: Stay, own: &mut Vec<Ticket>) {
-        let Desk { table, recorder } = desk;
+        let Desk { table, recorder, arrived } = desk;
         let queued = stay != Stay::UntilWork || self.anything_waiting();
         let behind = self.seat.behind.load(Ordering::Relaxed);
         let (handed, excused) = (Handed::default(), stay != Stay::Always && !behind);
         let mut executor =
-            PoolExecutor { pool: self, recorder, stay, own, queued, handed, excused };
+            PoolExecutor { pool: self, recorder, stay, own, arrived, queued, handed, excused };
         serve(&*self.clock, table, &self.control, &mut executor, FOREVER);
         let handed_at = executor.handed.at;
         self.seat.behind.store(table.next_due() <= handed_at, Ordering::Relaxed);
@@ -199,6 +201,8 @@ struct Handed {
     /// When the last ones were.
     at: u64,
     count: usize,
+    /// The executor was not ready before.
+    ready: u64,
     /// Worker time that they may take.
     left_ns: u64,
     /// How many of the pacer's own are counted as in flight.
@@ -212,6 +216,8 @@ struct PoolExecutor<'a> {
     stay: Stay,
     /// What the one that paces will run itself.
     own: &'a mut Vec<Ticket>,
+    /// Handed over for others to run, and not queued yet.
+    arrived: &'a mut Vec<Ticket>,
     /// Something waits in a queue, and its turn comes first.
     queued: bool,
     handed: Handed,
@@ -236,6 +242,34 @@ impl PoolExecutor<'_> {
         self.pool.count_own(&self.own[self.handed.counted..]);
         self.handed.counted = self.own.len();
     }
+
+    /// Queues what was handed over for others to run.
+    fn queue_arrived(&mut self) {
+        let Handed { at, ready, .. } = self.handed;
+        for group in self.arrived.chunk_by_mut(Ticket::of_one_workload) {
+            let workload = group[0].arrival.workload;
+            let queued = self.pool.admit(group);
+            for Ticket { arrival, .. } in &group[queued..] {
+                let late_ns = lateness_ns(arrival.due, at, ready);
+                let series = self.recorder.series(arrival.phase, workload, arrival.op);
+                series.refused(arrival.due + late_ns, 1);
+            }
+            let station = &self.pool.stations[usize::from(workload)];
+            if station.hosted {
+                station.announce();
+                continue;
+            }
+            let longest_ns = station.longest_ns.load(Ordering::Relaxed);
+            for _ in 0..queued {
+                // A worker that paces runs short ones itself before another is awake.
+                if self.stay == Stay::Always || self.handed.left_ns >= SHORT_NS {
+                    self.pool.wake_parked();
+                }
+                self.handed.left_ns += longest_ns;
+            }
+        }
+        self.arrived.clear();
+    }
 }
 
 impl Executor for PoolExecutor<'_> {
@@ -249,29 +283,17 @@ impl Executor for PoolExecutor<'_> {
         let longest_ns = station.longest_ns.load(Ordering::Relaxed);
         if self.keeps(station, longest_ns) {
             let unqueued = self.own.is_empty() && self.pool.busy_until() <= arrival.due;
-            self.own.push(Ticket { arrival: *arrival, unqueued });
+            self.own.push(Ticket { arrival: *arrival, count: 1, unqueued });
             self.handed.left_ns += longest_ns;
             return;
         }
-        self.count_own();
-        if !self.pool.admit(arrival) {
-            series.refused(arrival.due + late_ns);
-            return;
-        }
-        if station.hosted {
-            station.announce();
-            return;
-        }
-        self.queued = true;
-        // A worker that paces runs short ones itself before another is awake.
-        if self.stay == Stay::Always || self.handed.left_ns >= SHORT_NS {
-            self.pool.wake_parked();
-        }
-        self.handed.left_ns += longest_ns;
+        self.queued |= !station.hosted;
+        self.arrived.push(Ticket::one(*arrival));
     }
 
-    fn busy_until(&self) -> u64 {
-        if self.excused { self.pool.busy_until() } else { 0 }
+    fn busy_until(&mut self) -> u64 {
+        self.handed.ready = if self.excused { self.pool.busy_until() } else { 0 };
+        self.handed.ready
     }
 
     fn leaves(&mut self, due: u64) -> bool {
@@ -287,6 +309,7 @@ impl Executor for PoolExecutor<'_> {
     fn interrupts(&mut self, handed: u64) -> bool {
         // Before the horizon moves on: whoever sees nothing more due sees them in flight.
         self.count_own();
+        self.queue_arrived();
         match self.stay {
             Stay::Always => false,
             Stay::UntilWork => self.handed.count >= OWN_MAX,

@@ -10,7 +10,7 @@ use crate::sync::Ordering;
 use super::pool::Pool;
 use super::recorder::{Moments, Recorder};
 use super::seat::{OWN_MAX, SHORT_NS, WAKING_NS};
-use super::station::Ticket;
+use super::station::{Station, Ticket};
 
 /// How long an idle worker spins before it parks.
 const SPIN_NS: u64 = 5_000;
@@ -22,14 +22,36 @@ pub struct Worker<'p> {
     pool: &'p Pool,
     recorder: &'p Recorder,
     /// This worker's copy of each component; absent while it runs.
-    operations: Vec<Option<Box<dyn Operation>>>,
+    operations: Vec<Option<Box<Copy>>>,
     /// Time that operations slipped in at pause points have taken from the current one.
     slipped_ns: u64,
     /// Operations that it handed over to itself while it paced.
     own: Vec<Ticket>,
+    /// Scratch for what a closed loop asks for next.
+    next: Vec<Ticket>,
+}
+
+/// A worker's copy of a component.
+struct Copy {
+    operation: Box<dyn Operation>,
+    index: usize,
+    /// Start tag of what it runs.
+    tag: u64,
     /// Scratch of a batch.
     requests: Vec<Request>,
     ends: Vec<Completion>,
+}
+
+impl Copy {
+    fn new(station: &Station, index: usize) -> Box<Self> {
+        Box::new(Self {
+            operation: station.component.operation(),
+            index,
+            tag: 0,
+            requests: Vec::with_capacity(station.batch_max),
+            ends: Vec::with_capacity(station.batch_max),
+        })
+    }
 }
 
 struct Slip<'a, 'p> {
@@ -52,7 +74,7 @@ impl Pause for Slip<'_, '_> {
             let next = pool.least_served(|index, tag| {
                 operations[index].is_some() && tag.wrapping_sub(self.tag) as i64 <= own as i64
             });
-            match next.and_then(|index| Some((index, pool.stations[index].queue.pop()?))) {
+            match next.and_then(|index| Some((index, pool.stations[index].pop()?))) {
                 Some((index, ticket)) => now = self.worker.slip_in(index, &ticket, now),
                 None => return,
             }
@@ -65,7 +87,8 @@ impl<'p> Worker<'p> {
     pub fn new(pool: &'p Pool, recorder: &'p Recorder) -> Self {
         let stations = pool.stations.iter();
         let operations = stations
-            .map(|station| (!station.hosted).then(|| station.component.operation()))
+            .enumerate()
+            .map(|(index, station)| (!station.hosted).then(|| Copy::new(station, index)))
             .collect();
         let batch_max = pool.stations.iter().map(|station| station.batch_max).max().unwrap_or(1);
         Self {
@@ -74,8 +97,7 @@ impl<'p> Worker<'p> {
             operations,
             slipped_ns: 0,
             own: Vec::with_capacity(batch_max.max(OWN_MAX)),
-            requests: Vec::with_capacity(batch_max),
-            ends: Vec::with_capacity(batch_max),
+            next: Vec::with_capacity(batch_max),
         }
     }
 
@@ -112,29 +134,31 @@ impl<'p> Worker<'p> {
         let pool = self.pool;
         let mut own = std::mem::take(&mut self.own);
         let (mut now, mut served, mut handed_on) = (began, 0, false);
-        for group in own.chunk_by_mut(|left, right| left.arrival.workload == right.arrival.workload)
-        {
+        for group in own.chunk_by(Ticket::of_one_workload) {
             let index = usize::from(group[0].arrival.workload);
-            let (tag, charged) = pool.charge(index, group.len());
+            let station = &pool.stations[index];
+            let (tag, charged) = pool.charge(index, station.operations(group));
             let (mut spent_ns, mut ended, mut count) = (0, 0, 0);
-            for batch in group.chunks_mut(pool.stations[index].batch_max) {
+            let mut copy = self.begin(index, tag);
+            let mut left = group;
+            while !left.is_empty() && !handed_on {
+                let batch;
+                (batch, left) = left.split_at(station.batch_length(left));
                 let own_ns;
-                (own_ns, now) = self.run_own(index, batch, tag, now);
+                (own_ns, now) = self.run_own(&mut copy, batch, now);
                 spent_ns += own_ns;
                 // What came due while a long operation was in flight is admitted beside it.
                 if now - began > SHORT_NS && pool.catch_up(now) {
                     now = pool.clock.now();
                 }
-                count += batch.len();
-                ended += pool.succeed_all(batch, self.recorder, now);
+                served += batch.len();
+                count += station.operations(batch);
+                ended += pool.succeed_all(batch, self.recorder, now, &mut self.next);
                 // Only one may take long: when it has, others are there for the rest.
                 handed_on = now - began > SHORT_NS && pool.others_free();
-                if handed_on {
-                    break;
-                }
             }
+            self.operations[index] = Some(copy);
             pool.settle(index, ended, (charged, spent_ns), count as u64);
-            served += count;
             if handed_on {
                 break;
             }
@@ -147,115 +171,140 @@ impl<'p> Worker<'p> {
 
     /// Runs what it has taken of one workload, in one go, from `started`, which is now; returns the
     /// worker time that took by itself, and the moment at which it was done with.
-    fn run_own(&mut self, index: usize, batch: &[Ticket], tag: u64, started: u64) -> (u64, u64) {
+    fn run_own(&mut self, copy: &mut Copy, batch: &[Ticket], started: u64) -> (u64, u64) {
         self.slipped_ns = 0;
+        if let [ticket @ Ticket { count: 1, .. }] = batch {
+            if self.gives_up(ticket, started) {
+                return (0, started);
+            }
+            let ended = self.run_ticket(copy, ticket, started);
+            return ((ended - started).saturating_sub(self.slipped_ns), ended);
+        }
         let phase = self.pool.abandon_below.load(Ordering::Acquire);
-        if batch.len() > 1 && batch.iter().all(|ticket| ticket.arrival.phase >= phase) {
-            let ended = self.run_batch(index, batch, tag, started);
+        if batch.iter().all(|ticket| ticket.arrival.phase >= phase) {
+            let ended = self.run_batch(copy, batch, started);
             return ((ended - started).saturating_sub(self.slipped_ns), ended);
         }
         let (mut own_ns, mut now) = (0, started);
         for ticket in batch {
             self.slipped_ns = 0;
-            if !self.gives_up(ticket, now) {
-                let (spent_ns, ended) = self.run_ticket(index, ticket, tag, now);
-                (own_ns, now) = (own_ns + spent_ns, ended);
+            if self.gives_up(ticket, now) {
+                continue;
             }
+            let ended = match ticket.count {
+                1 => self.run_ticket(copy, ticket, now),
+                _ => self.run_batch(copy, std::slice::from_ref(ticket), now),
+            };
+            own_ns += (ended - now).saturating_sub(self.slipped_ns);
+            now = ended;
         }
         (own_ns, now)
     }
 
-    /// Counts an operation whose phase has been given up as abandoned; whether it was.
+    /// Counts operations whose phase has been given up as abandoned; whether they were.
     fn gives_up(&self, ticket: &Ticket, now: u64) -> bool {
         let arrival = &ticket.arrival;
         let over = arrival.phase < self.pool.abandon_below.load(Ordering::Acquire);
         if over {
             let series = self.recorder.series(arrival.phase, arrival.workload, arrival.op);
-            series.abandoned(arrival.due, now);
+            series.abandoned(arrival.due, now, u64::from(ticket.count));
         }
         over
     }
 
-    /// Serves one operation inside another, from `began`, which is now, to its end; returns the
+    /// Serves a ticket inside another operation, from `began`, which is now, to its end; returns the
     /// moment of that.
     fn slip_in(&mut self, index: usize, ticket: &Ticket, began: u64) -> u64 {
         let pool = self.pool;
-        let (tag, charged) = pool.charge(index, 1);
+        let count = u64::from(ticket.count);
+        let (tag, charged) = pool.charge(index, ticket.count as usize);
         let outer_slipped = std::mem::take(&mut self.slipped_ns);
-        let (mut own_ns, mut ended) = (0, began);
-        if !self.gives_up(ticket, began) {
-            (own_ns, ended) = self.run_ticket(index, ticket, tag, began);
-            if pool.catch_up(ended) {
-                ended = pool.clock.now();
-            }
+        let mut copy = self.begin(index, tag);
+        let (own_ns, mut ended) = self.run_own(&mut copy, std::slice::from_ref(ticket), began);
+        self.operations[index] = Some(copy);
+        if ended > began && pool.catch_up(ended) {
+            ended = pool.clock.now();
         }
         self.slipped_ns = outer_slipped + (ended - began);
-        let succeeded = pool.succeed(&ticket.arrival, self.recorder, ended);
-        pool.settle(index, u64::from(!succeeded), (charged, own_ns), 1);
+        let ticket = std::slice::from_ref(ticket);
+        let gone = pool.succeed_all(ticket, self.recorder, ended, &mut self.next);
+        pool.settle(index, gone, (charged, own_ns), count);
         ended
     }
 
-    /// Runs, records and checks one operation; returns the worker time it took by itself, and
-    /// the moment at which it was done with.
-    fn run_ticket(&mut self, index: usize, ticket: &Ticket, tag: u64, started: u64) -> (u64, u64) {
+    /// Runs, records and checks one operation; returns the moment at which it was done with.
+    fn run_ticket(&mut self, copy: &mut Copy, ticket: &Ticket, started: u64) -> u64 {
         let arrival = ticket.arrival;
         let request = Request { op: arrival.op, key: arrival.key };
-        let mut operation = self.begin(index);
-        let run = catch_unwind(AssertUnwindSafe(|| {
-            operation.run(request, &mut Slip { worker: self, tag, started })
-        }));
-        let finished = self.finish(index, started);
-        let series = self.recorder.series(arrival.phase, arrival.workload, arrival.op);
+        let Copy { operation, index, tag, .. } = copy;
+        let mut slip = Slip { worker: self, tag: *tag, started };
+        let run = catch_unwind(AssertUnwindSafe(|| operation.run(request, &mut slip)));
+        let finished = self.finish(*index, started);
         let completion = *run.as_ref().unwrap_or(&FAILED);
+        let series = self.recorder.series(arrival.phase, arrival.workload, arrival.op);
         series.completed(&moments(ticket, started, finished, self.slipped_ns), completion, 1);
-        let verify = completion.status == Status::Ok;
-        let ended = self.end(index, run.is_ok().then_some(operation), verify, ticket, finished);
-        ((ended - started).saturating_sub(self.slipped_ns), ended)
+        if run.is_err() {
+            self.replace(copy);
+        }
+        match completion.status {
+            Status::Ok => self.check(copy, ticket, finished),
+            Status::Error | Status::Rejected => finished,
+        }
     }
 
     /// Runs, records and checks several operations of one workload in one go; returns the moment
     /// at which they were done with.
-    fn run_batch(&mut self, index: usize, batch: &[Ticket], tag: u64, started: u64) -> u64 {
-        let mut requests = std::mem::take(&mut self.requests);
-        let mut ends = std::mem::take(&mut self.ends);
-        requests.extend(
-            batch.iter().map(|Ticket { arrival, .. }| Request { op: arrival.op, key: arrival.key }),
-        );
-        let mut operation = self.begin(index);
+    fn run_batch(&mut self, copy: &mut Copy, batch: &[Ticket], started: u64) -> u64 {
+        let count = self.pool.stations[copy.index].operations(batch);
+        let Copy { operation, index, tag, requests, ends } = copy;
+        requests.clear();
+        batch.iter().for_each(|ticket| requests.extend(ticket.requests()));
+        ends.clear();
+        let mut slip = Slip { worker: self, tag: *tag, started };
         let run = catch_unwind(AssertUnwindSafe(|| {
-            operation.run_batch(&requests, &mut Slip { worker: self, tag, started }, &mut ends);
+            operation.run_batch(requests, &mut slip, ends);
         }));
-        let finished = self.finish(index, started);
+        let finished = self.finish(*index, started);
         // A copy that panicked, or lost count, has failed in all of them.
-        let sound = run.is_ok() && ends.len() == batch.len();
+        let sound = run.is_ok() && ends.len() == count;
         if !sound {
             ends.clear();
-            ends.resize(batch.len(), FAILED);
+            ends.resize(count, FAILED);
         }
         let served = finished - started;
-        let own_ns = served.saturating_sub(self.slipped_ns) / batch.len() as u64;
-        let mut left = batch.iter().zip(&ends).peekable();
-        while let Some((ticket, end)) = left.next() {
-            let mut count = 1;
-            while left.next_if(|(next, ended)| alike(ticket, next) && *ended == end).is_some() {
-                count += 1;
-            }
+        let own_ns = served.saturating_sub(self.slipped_ns) / count as u64;
+        let mut ends = ends.as_slice();
+        for ticket in batch {
+            let own;
+            (own, ends) = ends.split_at(ticket.count as usize);
             let arrival = &ticket.arrival;
             let series = self.recorder.series(arrival.phase, arrival.workload, arrival.op);
-            series.completed(&moments(ticket, started, finished, served - own_ns), *end, count);
+            for alike in own.chunk_by(PartialEq::eq) {
+                let moments = moments(ticket, started, finished, served - own_ns);
+                series.completed(&moments, alike[0], alike.len() as u64);
+            }
         }
-        requests.clear();
-        ends.clear();
-        (self.requests, self.ends) = (requests, ends);
-        self.end(index, sound.then_some(operation), sound, &batch[0], finished)
+        if sound {
+            self.check(copy, &batch[0], finished)
+        } else {
+            self.replace(copy);
+            finished
+        }
     }
 
-    /// Takes this worker's copy of a component.
-    fn begin(&mut self, index: usize) -> Box<dyn Operation> {
-        let Some(operation) = self.operations[index].take() else {
+    /// Takes this worker's copy of a component for operations of start tag `tag`.
+    fn begin(&mut self, index: usize, tag: u64) -> Box<Copy> {
+        let Some(mut copy) = self.operations[index].take() else {
             unreachable!("a worker never serves a workload inside itself");
         };
-        operation
+        copy.tag = tag;
+        copy
+    }
+
+    /// A copy that panicked, or lost count, is not used again.
+    #[cold]
+    fn replace(&self, copy: &mut Copy) {
+        copy.operation = self.pool.stations[copy.index].component.operation();
     }
 
     /// The moment at which what began at `started` has finished, after a planted delay.
@@ -274,28 +323,16 @@ impl<'p> Worker<'p> {
         clock.now()
     }
 
-    /// Checks the answers and gives the copy of the component back; one that panicked is not used
-    /// again. Returns the moment of that.
-    fn end(
-        &mut self,
-        index: usize,
-        operation: Option<Box<dyn Operation>>,
-        verify: bool,
-        ticket: &Ticket,
-        finished: u64,
-    ) -> u64 {
-        let mut ended = finished;
-        let component = &self.pool.stations[index].component;
-        let mut operation = operation.unwrap_or_else(|| component.operation());
-        if verify {
-            let verdict = operation.verify();
-            if verdict != Verdict::default() {
-                ended = self.pool.clock.now();
-                let Arrival { phase, workload, op, .. } = ticket.arrival;
-                self.recorder.series(phase, workload, op).checked(verdict, ended - finished);
-            }
+    /// Checks the answers of what finished at `finished`; returns the moment at which that was
+    /// done.
+    fn check(&self, copy: &mut Copy, ticket: &Ticket, finished: u64) -> u64 {
+        let verdict = copy.operation.verify();
+        if verdict == Verdict::default() {
+            return finished;
         }
-        self.operations[index] = Some(operation);
+        let ended = self.pool.clock.now();
+        let Arrival { phase, workload, op, .. } = ticket.arrival;
+        self.recorder.series(phase, workload, op).checked(verdict, ended - finished);
         ended
     }
 }
@@ -305,14 +342,6 @@ const FAILED: Completion = Completion { status: Status::Error, units: 0 };
 
 fn moments(ticket: &Ticket, started: u64, finished: u64, slipped_ns: u64) -> Moments {
     Moments { due: ticket.arrival.due, started, finished, slipped_ns, unqueued: ticket.unqueued }
-}
-
-/// Whether two operations of a batch leave the same figures, but for how they end.
-fn alike(one: &Ticket, other: &Ticket) -> bool {
-    let (left, right) = (&one.arrival, &other.arrival);
-    left.due == right.due
-        && (left.phase, left.op) == (right.phase, right.op)
-        && one.unqueued == other.unqueued
 }
 
 /// Waits for an operation to run or for the pacer's seat, which it takes.

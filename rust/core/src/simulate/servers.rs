@@ -135,7 +135,7 @@ impl Servers {
         let queue = &mut self.queues[usize::from(arrival.workload)];
         let in_flight = queue.in_flight() + 1;
         if in_flight > queue.bound {
-            self.recorder.series(arrival.phase, arrival.workload, arrival.op).refused(now);
+            self.recorder.series(arrival.phase, arrival.workload, arrival.op).refused(now, 1);
             return;
         }
         if in_flight == 1 {
@@ -178,7 +178,7 @@ impl Servers {
                 if !kept {
                     let recorder = &self.recorder;
                     let series = recorder.series(arrival.phase, arrival.workload, arrival.op);
-                    series.abandoned(arrival.due, now);
+                    series.abandoned(arrival.due, now, 1);
                 }
                 kept
             });

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use crate::operations::{Completion, Operation, Pause, Request, Status, Verdict};
 
-use super::doubles::{Busy, made};
+use super::doubles::{Busy, made, made_twofold};
 use super::{Engine, conserved, milliseconds, settings, workload};
 
 const DONE: Completion = Completion { status: Status::Ok, units: 3 };
@@ -131,6 +131,68 @@ fn a_batch_that_panics_or_loses_count_has_failed_in_all_its_operations() {
     let counters = counters();
     assert!(conserved(&counters) && counters.ok > 0 && counters.errors > 0, "{counters:?}");
     assert_eq!(counters.units, 3 * counters.ok);
+}
+
+/// Notes which operations came, in batches of 1 ms.
+#[derive(Clone, Default)]
+struct Noting(Arc<Mutex<Vec<Request>>>);
+
+impl Operation for Noting {
+    fn run(&mut self, request: Request, pause: &mut dyn Pause) -> Completion {
+        let mut ended = Vec::new();
+        self.run_batch(&[request], pause, &mut ended);
+        ended[0]
+    }
+    fn run_batch(
+        &mut self,
+        requests: &[Request],
+        pause: &mut dyn Pause,
+        ended: &mut Vec<Completion>,
+    ) {
+        self.0.lock().unwrap().extend(requests);
+        Busy::of(1_000_000).run(requests[0], pause);
+        ended.extend(requests.iter().map(|_| DONE));
+    }
+    fn verify(&mut self) -> Verdict {
+        Verdict::default()
+    }
+}
+
+#[test]
+fn a_closed_loop_asks_for_runs_of_its_mix_in_which_no_operation_is_lost_or_doubled() {
+    for (twofold, stopped) in [(false, false), (true, false), (false, true)] {
+        let noting = Noting::default();
+        let component = if twofold { made_twofold } else { made }(16, noting.clone());
+        let mut load = workload(component, 0.0);
+        load.weights = if twofold { vec![1.0, 3.0] } else { vec![1.0] };
+        let engine = Engine::start(&settings(1), vec![load]).unwrap();
+        let (phase, _) = engine.begin_closed(&[100]).unwrap();
+        std::thread::sleep(milliseconds(100));
+        // All but the batch under way are waiting, each of them counted.
+        let depth = engine.system().occupancy(0).queue_depth;
+        assert!((68..=100).contains(&depth), "{depth}");
+        engine.cease();
+        // With no patience, what is queued is given up, run by run.
+        assert!(engine.settle(if stopped { 1 } else { 1_000_000_000 }) || stopped);
+        while engine.in_flight() > 0 {
+            std::thread::sleep(milliseconds(1));
+        }
+        assert_eq!(engine.system().occupancy(0).queue_depth, 0);
+        let readings = engine.reading(phase).unwrap()[0].clone();
+        let noted = noting.0.lock().unwrap();
+        let mut keys: Vec<u64> = noted.iter().map(|request| request.key).collect();
+        keys.sort_unstable();
+        keys.dedup();
+        assert_eq!(keys.len(), noted.len(), "an operation came twice");
+        for (op, reading) in readings.iter().enumerate() {
+            let came = noted.iter().filter(|request| usize::from(request.op) == op).count() as u64;
+            assert!(conserved(&reading.counters), "{:?}", reading.counters);
+            assert_eq!(reading.counters.ok, came);
+            assert_eq!(reading.counters.abandoned > 0, stopped, "{:?}", reading.counters);
+        }
+        let second = noted.iter().filter(|request| request.op == 1).count();
+        assert_eq!(second * 2 > noted.len(), twofold, "{second} of {}", noted.len());
+    }
 }
 
 /// Takes 0.1 ms once in 2048 times and no time else; counts its runs.

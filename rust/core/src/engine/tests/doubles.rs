@@ -7,23 +7,32 @@ use crate::operations::{
     Arrays, BuildError, Completion, Component, Operation, Pause, Request, Status, Verdict,
 };
 
-/// A component with one op type, whose copies are clones of one operation.
+/// A component whose copies are clones of one operation.
 struct Made<O> {
+    ops: &'static [&'static str],
     batch_max: usize,
     operation: O,
 }
 
-/// A component of `operation`, taken `batch_max` at a time.
+/// A component with one op type, `operation`, taken `batch_max` at a time.
 pub fn made<O: Operation + Clone + Sync + 'static>(
     batch_max: usize,
     operation: O,
 ) -> Arc<dyn Component> {
-    Arc::new(Made { batch_max, operation })
+    Arc::new(Made { ops: &["made"], batch_max, operation })
+}
+
+/// `made` with two op types.
+pub fn made_twofold<O: Operation + Clone + Sync + 'static>(
+    batch_max: usize,
+    operation: O,
+) -> Arc<dyn Component> {
+    Arc::new(Made { ops: &["made", "other"], batch_max, operation })
 }
 
 impl<O: Operation + Clone + Sync + 'static> Component for Made<O> {
     fn ops(&self) -> &'static [&'static str] {
-        &["made"]
+        self.ops
     }
     fn operation(&self) -> Box<dyn Operation> {
         Box::new(self.operation.clone())
