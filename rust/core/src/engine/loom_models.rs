@@ -11,7 +11,7 @@ use super::pacer::{Control, Executor, serve};
 use super::pool::Pool;
 use super::recorder::Recorder;
 use super::seat::Seat;
-use super::station::{Overload, StationSettings};
+use super::station::{Overload, StationSettings, Ticket};
 use crate::arrivals::{Arrival, FOREVER, Mix, Process, Segment, Timetable, Workload};
 use crate::clock::{Clock, Pacing, RealClock, Signal, Waited};
 use crate::operations::{Build, build};
