@@ -213,6 +213,7 @@ def test_the_formula_counts_the_native_bytes(workers: int, model: str) -> None:
     assert made.resident_bytes(workers) == component.resident_bytes(workers)
 
 
+@example(budget=7_133_536, workers=3)
 @given(st.integers(min_value=1 << 20, max_value=64 << 20), st.integers(1, 8))
 def test_a_budget_is_kept_or_the_smallest_version_is_left(budget: int, workers: int) -> None:
     fitted, lines = Assistant().fitted(budget, workers)

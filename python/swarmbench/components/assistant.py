@@ -126,11 +126,13 @@ class Assistant(Component):
             "feedback_max": (_FEEDBACK_MIN, workers * _FEEDBACK_BYTES),
         }
         for field, (least, each_bytes) in bounds.items():
-            excess_bytes = sized.peak_bytes(workers) - budget_bytes
             before: int = getattr(sized, field)
-            if excess_bytes > 0 and before > least:
-                after = max(least, before - -(-excess_bytes // each_bytes))
+            after = before
+            # What one of them takes is rounded up by its containers, so once may not be enough.
+            while after > least and (excess := sized.peak_bytes(workers) - budget_bytes) > 0:
+                after = max(least, after - -(-excess // each_bytes))
                 sized = sized.model_copy(update={field: after})
+            if after != before:
                 lines.append(f"assistant.{field}: {before} -> {after}")
         return sized, lines
 

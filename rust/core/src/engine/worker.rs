@@ -212,8 +212,8 @@ impl<'p> Worker<'p> {
         over
     }
 
-    /// Serves a ticket inside another operation, from `began`, which is now, to its end; returns the
-    /// moment of that.
+    /// Serves a ticket inside another operation, from `began`, which is now, to its end; returns
+    /// the moment of that.
     fn slip_in(&mut self, index: usize, ticket: &Ticket, began: u64) -> u64 {
         let pool = self.pool;
         let count = u64::from(ticket.count);
