@@ -235,6 +235,17 @@ mod tests {
     }
 
     #[test]
+    fn a_steady_rate_is_inverted_from_one_in_hours_to_billions_a_second() {
+        for nanoseconds in [1e-3, 0.7, 1e3, 1e9, 2.7e11, 2.8e11, 5.4e11, 6e11, 1.1e12, 1e13] {
+            let mut rate = RateFunction::default();
+            rate.append(constant(5, 1e9 / nanoseconds));
+            let (found, _) = rate.moment(at(3.0), 0).expect("it is reached");
+            let right = 5.0 + 3.0 * nanoseconds;
+            assert!((found as f64 - right).abs() <= 0.5 + right * 1e-12, "{found} for {right}");
+        }
+    }
+
+    #[test]
     fn a_ramp_reaches_its_integral_in_closed_form() {
         let mut rate = RateFunction::default();
         let second = 1_000_000_000;
