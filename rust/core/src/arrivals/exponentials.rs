@@ -20,6 +20,7 @@ pub(super) fn exponentials(stream: &mut Stream, scale: f64) -> [u64; AHEAD] {
     let (key, first, high) = stream.skip_blocks(BLOCKS as u64);
     #[cfg(target_arch = "x86_64")]
     {
+        #[cfg(avx512_intrinsics)]
         if is_x86_feature_detected!("avx512dq") && is_x86_feature_detected!("avx512vl") {
             // SAFETY: the processor has what the function is compiled for.
             return unsafe { x86::with_avx512(key, first, high, scale) };
@@ -43,6 +44,7 @@ mod x86 {
     use super::{AHEAD, BLOCKS, Words, from_words};
     use crate::random::{MULTIPLIERS, WEYL};
 
+    #[cfg(avx512_intrinsics)]
     #[target_feature(enable = "avx512f,avx512dq,avx512vl")]
     pub(super) unsafe fn with_avx512(
         key: [u32; 2],

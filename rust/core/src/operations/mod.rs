@@ -186,6 +186,20 @@ pub enum BuildError {
     Cancelled,
 }
 
+/// Refuses a parameter that is not within its bounds.
+fn within<T: PartialOrd + std::fmt::Display>(
+    key: &'static str,
+    value: T,
+    least: T,
+    most: T,
+) -> Result<(), BuildError> {
+    if value >= least && value <= most {
+        return Ok(());
+    }
+    let problem = format!("{value} is not within {least} to {most}");
+    Err(BuildError::Value { key, problem })
+}
+
 type Builder = fn(&str, &Build<'_>) -> Result<Arc<dyn Component>, BuildError>;
 
 /// The only list of native components: name and builder (parameters as a JSON object).

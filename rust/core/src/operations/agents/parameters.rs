@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use crate::operations::BuildError;
+use crate::operations::{BuildError, within};
 
 use super::tile::LANES;
 
@@ -46,14 +46,6 @@ impl Band {
     pub fn target(self) -> i64 {
         i64::from(self.least + self.most) / 2
     }
-}
-
-fn within(key: &'static str, value: u32, least: u32, most: u32) -> Result<(), BuildError> {
-    if (least..=most).contains(&value) {
-        return Ok(());
-    }
-    let problem = format!("{value} is not within {least} to {most}");
-    Err(BuildError::Value { key, problem })
 }
 
 impl Parameters {

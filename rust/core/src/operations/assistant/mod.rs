@@ -8,7 +8,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::{Arrays, Build, BuildError, Component, Operation};
+use super::{Arrays, Build, BuildError, Component, Operation, within};
 
 mod classifier;
 mod command;
@@ -56,14 +56,6 @@ struct Parameters {
     /// Tokens of an answer.
     tokens: usize,
     model: Model,
-}
-
-fn within(key: &'static str, value: usize, least: usize, most: usize) -> Result<(), BuildError> {
-    if (least..=most).contains(&value) {
-        return Ok(());
-    }
-    let problem = format!("{value} is not within {least} to {most}");
-    Err(BuildError::Value { key, problem })
 }
 
 impl Parameters {

@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use crate::operations::BuildError;
+use crate::operations::{BuildError, within};
 
 pub const BATCH_MAX: u32 = 1 << 24;
 pub const AGENTS_MAX: u32 = 1 << 20;
@@ -53,22 +53,6 @@ pub struct Parameters {
     pub oracle_every: u32,
 }
 
-fn within(key: &'static str, value: u32, least: u32, most: u32) -> Result<(), BuildError> {
-    if (least..=most).contains(&value) {
-        return Ok(());
-    }
-    let problem = format!("{value} is not within {least} to {most}");
-    Err(BuildError::Value { key, problem })
-}
-
-fn share(key: &'static str, value: f64, most: f64) -> Result<(), BuildError> {
-    if (0.0..=most).contains(&value) {
-        return Ok(());
-    }
-    let problem = format!("{value} is not within 0 to {most}");
-    Err(BuildError::Value { key, problem })
-}
-
 impl Parameters {
     /// Reads and checks a JSON object.
     ///
@@ -83,9 +67,9 @@ impl Parameters {
         within("groups", read.groups, 1, GROUPS_MAX)?;
         within("stored_votes", read.stored_votes, 1, STORED_VOTES_MAX)?;
         within("oracle_every", read.oracle_every, 1, ORACLE_EVERY_MAX)?;
-        share("agreement", read.agreement, 1.0)?;
-        share("byzantine", read.byzantine, 1.0)?;
-        share("duplicates", read.duplicates, 0.99)?;
+        within("agreement", read.agreement, 0.0, 1.0)?;
+        within("byzantine", read.byzantine, 0.0, 1.0)?;
+        within("duplicates", read.duplicates, 0.0, 0.99)?;
         if u64::from(read.proposals) * u64::from(read.values) > COUNTS_MAX {
             return Err(BuildError::Value {
                 key: "values",

@@ -4,7 +4,7 @@ use serde::Deserialize;
 
 use super::lanes::{BLOCKS, LANES, Line};
 use super::numbers::{RoundKeys, Samples, round_keys};
-use crate::operations::BuildError;
+use crate::operations::{BuildError, within};
 use crate::random::stream_key;
 
 /// Streams of randomness, as in `components/evolution.py`.
@@ -51,19 +51,6 @@ pub struct Parameters {
     pub target_share: f64,
     /// One generation in so many is checked.
     pub checked_every: u64,
-}
-
-fn within<T: PartialOrd + std::fmt::Display>(
-    key: &'static str,
-    value: T,
-    least: T,
-    most: T,
-) -> Result<(), BuildError> {
-    if value >= least && value <= most {
-        return Ok(());
-    }
-    let problem = format!("{value} is not within {least} to {most}");
-    Err(BuildError::Value { key, problem })
 }
 
 impl Parameters {

@@ -9,8 +9,8 @@ use super::storm::{self, GRANULE_BYTES};
 use super::tiers;
 use super::touch::Touch;
 use super::transfers::Wish;
-use crate::operations::BuildError;
 use crate::operations::scratch::PAGE_BYTES;
+use crate::operations::{BuildError, within};
 
 pub const BLOCKS_MAX: usize = 4096;
 pub const SIZE_MIN_BYTES: u64 = 512;
@@ -56,19 +56,6 @@ pub struct Parameters {
     pub live_share: f64,
     /// One operation in so many has its answer checked in full.
     pub check_every: u64,
-}
-
-fn within<T: PartialOrd + std::fmt::Display>(
-    key: &'static str,
-    value: T,
-    least: T,
-    most: T,
-) -> Result<(), BuildError> {
-    if value >= least && value <= most {
-        return Ok(());
-    }
-    let problem = format!("{value} is not within {least} to {most}");
-    Err(BuildError::Value { key, problem })
 }
 
 impl Parameters {

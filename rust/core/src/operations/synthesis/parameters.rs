@@ -3,7 +3,7 @@
 use serde::Deserialize;
 
 use super::forest::{Node, TREE_NODES};
-use crate::operations::BuildError;
+use crate::operations::{BuildError, within};
 
 pub const NODES_MAX: u32 = 1 << 26;
 pub const POOL_MAX: u32 = 1 << 12;
@@ -43,22 +43,6 @@ pub struct Parameters {
     pub byte_wildcards: f64,
 }
 
-fn within(key: &'static str, value: u32, most: u32) -> Result<(), BuildError> {
-    if (1..=most).contains(&value) {
-        return Ok(());
-    }
-    let problem = format!("{value} is not within 1 to {most}");
-    Err(BuildError::Value { key, problem })
-}
-
-fn share(key: &'static str, value: f64, most: f64) -> Result<(), BuildError> {
-    if (0.0..=most).contains(&value) {
-        return Ok(());
-    }
-    let problem = format!("{value} is not within 0 to {most}");
-    Err(BuildError::Value { key, problem })
-}
-
 impl Parameters {
     /// Reads and checks a JSON object.
     ///
@@ -66,19 +50,19 @@ impl Parameters {
     /// An unknown, missing or mistyped key, or a value out of its bounds.
     pub fn parse(text: &str) -> Result<Self, BuildError> {
         let read: Self = serde_json::from_str(text)?;
-        within("nodes", read.nodes, NODES_MAX)?;
-        within("pool", read.pool, POOL_MAX)?;
-        within("patterns", read.patterns, PATTERNS_MAX)?;
-        within("values", read.values, VALUES_MAX)?;
-        within("templates", read.templates, TEMPLATES_MAX)?;
-        within("texts", read.texts, TEXTS_MAX)?;
-        within("rules", read.rules, RULES_MAX)?;
-        within("trees", read.trees, TREES_MAX)?;
-        within("tree_templates", read.tree_templates, TREE_TEMPLATES_MAX)?;
-        within("text_bytes", read.text_bytes, TEXT_BYTES_MAX)?;
-        within("byte_patterns", read.byte_patterns, BYTE_PATTERNS_MAX)?;
-        share("selectivity", read.selectivity, 1.0)?;
-        share("byte_wildcards", read.byte_wildcards, 0.9)?;
+        within("nodes", read.nodes, 1, NODES_MAX)?;
+        within("pool", read.pool, 1, POOL_MAX)?;
+        within("patterns", read.patterns, 1, PATTERNS_MAX)?;
+        within("values", read.values, 1, VALUES_MAX)?;
+        within("templates", read.templates, 1, TEMPLATES_MAX)?;
+        within("texts", read.texts, 1, TEXTS_MAX)?;
+        within("rules", read.rules, 1, RULES_MAX)?;
+        within("trees", read.trees, 1, TREES_MAX)?;
+        within("tree_templates", read.tree_templates, 1, TREE_TEMPLATES_MAX)?;
+        within("text_bytes", read.text_bytes, 1, TEXT_BYTES_MAX)?;
+        within("byte_patterns", read.byte_patterns, 1, BYTE_PATTERNS_MAX)?;
+        within("selectivity", read.selectivity, 0.0, 1.0)?;
+        within("byte_wildcards", read.byte_wildcards, 0.0, 0.9)?;
         Ok(read)
     }
 
