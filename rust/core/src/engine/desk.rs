@@ -8,7 +8,7 @@ use std::sync::PoisonError;
 
 use crate::arrivals::Arrival;
 use crate::operations::{Completion, Verdict};
-use crate::sync::{Mutex, MutexGuard};
+use crate::sync::{Mutex, MutexGuard, retry};
 
 use super::hosted::Post;
 use super::station::Ticket;
@@ -57,7 +57,10 @@ impl Desk {
         let turn = lock(&self.turn);
         let until = self.post.now().saturating_add(patience_ns);
         while self.post.wait(until) {
-            let Some(ticket) = self.post.pop() else { continue };
+            let Some(ticket) = self.post.pop() else {
+                retry();
+                continue;
+            };
             if self.post.is_given_up(&ticket) {
                 let books = lock(&self.books);
                 self.post.abandon(ticket);

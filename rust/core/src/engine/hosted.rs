@@ -11,15 +11,15 @@ use crate::clock::Clock;
 use crate::operations::{
     Arrays, BuildError, Completion, Component, Operation, Pause, Request, Status, Verdict,
 };
-use crate::sync::Ordering;
+use crate::sync::{Ordering, retry};
 
 use super::desk::Desk;
 use super::pool::Pool;
 use super::recorder::{Moments, Recorder};
 use super::station::{Station, Ticket};
 
-/// How long an idle consumer looks around before it sleeps.
-const SPIN_NS: u64 = 20_000;
+/// How long an idle consumer looks around before it sleeps; in a model no time passes.
+const SPIN_NS: u64 = if cfg!(loom) { 0 } else { 20_000 };
 /// A sleeping consumer looks around at least this often.
 const PARK_NS: u64 = 10_000_000;
 
@@ -171,6 +171,7 @@ impl Post {
                 continue;
             }
             station.listen(|| self.stopped(), PARK_NS.min(until - now));
+            retry();
         }
     }
 }

@@ -1,5 +1,5 @@
-//! Every interleaving of who queues, commands or stops with who goes to sleep or takes the seat,
-//! and of a thread that records with one that reads.
+//! Every interleaving of who queues, commands or stops with who goes to sleep, takes the seat or
+//! serves at a desk, and of a thread that records with one that reads.
 //!
 //! No time passes here: whoever sleeps is woken by somebody, or for ever asleep.
 
@@ -7,14 +7,16 @@ use std::sync::Arc;
 
 use loom::thread;
 
+use super::desk::{Desk, Open};
+use super::hosted::Drain;
 use super::pacer::{Control, Executor, serve};
 use super::pool::Pool;
-use super::recorder::Recorder;
+use super::recorder::{Counters, Recorder};
 use super::seat::Seat;
 use super::station::{Overload, StationSettings, Ticket};
 use crate::arrivals::{Arrival, FOREVER, Mix, Process, Segment, Timetable, Workload};
 use crate::clock::{Clock, Pacing, RealClock, Signal, Waited};
-use crate::operations::{Build, build};
+use crate::operations::{Build, Completion, Status, Verdict, build};
 use crate::sync::{Mutex, check, check_both, retry};
 
 const HOUR_NS: u64 = 3_600_000_000_000;
@@ -160,6 +162,96 @@ fn a_drain_that_listens_hears_of_what_is_queued() {
         },
         |pool| assert!(!pool.stations[0].waits()),
     );
+}
+
+/// A hosted workload, the desk where it is served, and what is written down there.
+struct Office {
+    pool: Arc<Pool>,
+    desk: Desk,
+    recorder: Arc<Recorder>,
+}
+
+impl Office {
+    fn new() -> Self {
+        let (pool, recorder) = (Arc::new(pool(true, false)), Arc::new(Recorder::new(&[1])));
+        let desk = Drain::new(Arc::clone(&pool), Arc::clone(&recorder), 0).into_desk();
+        Self { pool, desk, recorder }
+    }
+
+    /// Queues an operation as the pacer does.
+    fn ask(&self, key: u64) {
+        assert_eq!(self.pool.admit(&mut [Ticket::one(Arrival { key, ..ARRIVAL })]), 1);
+        self.pool.stations[0].announce();
+    }
+
+    /// Gives an operation back, as failed, and says which it was.
+    fn close(&self, open: Open) -> u64 {
+        let key = open.arrival().key;
+        let verdict = Verdict { checked: 1, violations: 1 };
+        self.desk.close(open, Completion { status: Status::Error, units: 0 }, verdict);
+        key
+    }
+
+    /// Serves the next operation, however long it takes to come, or hears that none will.
+    fn serve(&self) -> Option<u64> {
+        self.desk.open(HOUR_NS).map(|open| self.close(open))
+    }
+
+    /// What was written down, once nothing is under way.
+    fn written(&self) -> Counters {
+        assert_eq!(self.pool.stations[0].in_flight(), 0);
+        self.recorder.series(0, 0, 0).read_counters()
+    }
+}
+
+#[test]
+fn two_clients_of_a_desk_serve_each_operation_once_and_write_down_both() {
+    check(2, || {
+        let office = Arc::new(Office::new());
+        let clients = [(); 2].map(|()| {
+            let office = Arc::clone(&office);
+            thread::spawn(move || office.serve())
+        });
+        (1..=2).for_each(|key| office.ask(key));
+        let mut served = clients.map(|one| one.join().expect("a client failed"));
+        served.sort_unstable();
+        assert_eq!(served, [Some(1), Some(2)]);
+        let written = office.written();
+        assert_eq!((written.errors, written.verified, written.violations), (2, 2, 2));
+    });
+}
+
+#[test]
+fn stop_ends_all_who_wait_at_a_desk() {
+    check(2, || {
+        let office = Arc::new(Office::new());
+        let clients = [(); 2].map(|()| {
+            let office = Arc::clone(&office);
+            thread::spawn(move || office.serve())
+        });
+        office.pool.stop();
+        let served = clients.map(|one| one.join().expect("a client failed"));
+        assert_eq!(served, [None, None]);
+    });
+}
+
+#[test]
+fn what_is_given_up_and_what_is_closed_meanwhile_are_both_written_down() {
+    check(3, || {
+        let office = Arc::new(Office::new());
+        (1..=2).for_each(|key| office.ask(key));
+        let held = office.desk.open(HOUR_NS).expect("two are queued");
+        office.pool.abandon_below(1);
+        let other = {
+            let office = Arc::clone(&office);
+            thread::spawn(move || office.desk.open(0).is_none())
+        };
+        office.close(held);
+        assert!(other.join().expect("a client failed"), "what was given up was handed out");
+        let written = office.written();
+        assert_eq!((written.errors, written.abandoned), (1, 1));
+        assert_eq!(written.ended_sum_ns, 2 * office.pool.clock.now());
+    });
 }
 
 /// A clock on which whatever is planned has come as soon as it is waited for.

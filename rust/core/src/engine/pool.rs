@@ -69,10 +69,11 @@ impl Pool {
         }
     }
 
-    /// Ends the pacer and the workers.
+    /// Ends the pacer, the workers, and whoever waits outside for operations.
     pub fn stop(&self) {
         self.control.stop();
         self.work.raise();
+        self.stations.iter().for_each(|station| station.arrived.raise());
     }
 
     /// Gives up what is still queued of phases below `phase`.
