@@ -6,127 +6,27 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, Literal
 
 import pytest
 
+from model_server import Behaviour, Server, server
 from swarmbench import _native
 from swarmbench.cli import main
 from swarmbench.components import Assistant
 from swarmbench.components.base import Question
-from swarmbench.endpoint import AnswerError, Client
-from swarmbench.plan import Endpoint
+from swarmbench.endpoint import AnswerError, Client, Service
+from swarmbench.plan import Endpoint, Process, WorkloadPlan
 
 SECRET = "sk-very-secret-value"
-Behaviour = Literal["stream", "whole", "hang", "trickle", "error", "cut"]
-
-
-class Server(ThreadingHTTPServer):
-    """Speaks as much of the protocol as a client sees, and remembers what it was asked."""
-
-    daemon_threads = True
-    request_queue_size = 128
-    block_on_close = False
-
-    def __init__(self, behaviour: Behaviour) -> None:
-        super().__init__(("127.0.0.1", 0), Completions)
-        self.behaviour = behaviour
-        self.asked: list[dict[str, Any]] = []
-        self.keys: set[str | None] = set()
-        self.ended = threading.Event()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}/v1"
-
-
-class Completions(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    server: Server
-
-    def do_POST(self) -> None:
-        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.server.asked.append(asked | {"path": self.path})
-        self.server.keys.add(self.headers["Authorization"])
-        getattr(self, self.server.behaviour)()
-
-    def stream(self) -> None:
-        self.begin("text/event-stream")
-        for word in ("all", "is", "well"):
-            self.event({"choices": [{"delta": {"content": word}}]})
-        self.event({"choices": [{"delta": {}}]})
-        self.chunk(b"data: [DONE]\n\n")
-        self.chunk(b"")
-
-    def whole(self) -> None:
-        answer = {"choices": [{"message": {"content": "x"}}], "usage": {"completion_tokens": 7}}
-        body = json.dumps(answer).encode()
-        self.send_response(200)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def hang(self) -> None:
-        self.server.ended.wait(20.0)
-        self.close_connection = True
-
-    def trickle(self) -> None:
-        """Never silent for long, and never done."""
-        self.begin("text/event-stream")
-        try:
-            while not self.server.ended.wait(0.05):
-                self.event({"choices": [{"delta": {"content": "more"}}]})
-        except OSError:
-            self.close_connection = True
-
-    def error(self) -> None:
-        self.send_error(500)
-
-    def cut(self) -> None:
-        self.begin("text/event-stream")
-        self.event({"choices": [{"delta": {"content": "almost"}}]})
-        self.chunk(b"")
-
-    def begin(self, kind: str) -> None:
-        self.send_response(200)
-        self.send_header("Content-Type", kind)
-        self.send_header("Transfer-Encoding", "chunked")
-        self.end_headers()
-
-    def event(self, value: dict[str, Any]) -> None:
-        self.chunk(b"data: " + json.dumps(value).encode() + b"\n\n")
-
-    def chunk(self, part: bytes) -> None:
-        self.wfile.write(b"%x\r\n%s\r\n" % (len(part), part))
-
-    def log_message(self, *words: object) -> None:
-        """Says nothing."""
-
-
-@contextmanager
-def server(behaviour: Behaviour) -> Iterator[Server]:
-    made = Server(behaviour)
-    thread = threading.Thread(target=made.serve_forever, args=(0.02,), daemon=True)
-    thread.start()
-    try:
-        yield made
-    finally:
-        made.ended.set()
-        made.shutdown()
-        made.server_close()
-        thread.join()
+QUESTION = Question("close the ticket", 64, 13)
 
 
 def asked(behaviour: Behaviour, times: int = 1) -> tuple[list[int], Server]:
     with server(behaviour) as made:
         client = Client(Endpoint(made.url, "tiny", SECRET, timeout_s=0.5))
         try:
-            return [client.ask(Question("close the ticket", 64, 13)) for _ in range(times)], made
+            return [client.ask(QUESTION) for _ in range(times)], made
         finally:
             client.close()
 
@@ -145,6 +45,10 @@ def test_a_server_that_does_not_stream_says_how_many_tokens_there_were() -> None
     assert asked("whole", 2)[0] == [7, 7]
 
 
+def test_a_stream_may_be_cut_into_pieces_anywhere() -> None:
+    assert asked("pieces", 2)[0] == [4, 4]
+
+
 @pytest.mark.parametrize("behaviour", ["hang", "trickle"])
 def test_an_answer_that_takes_too_long_is_given_up_in_time(behaviour: Behaviour) -> None:
     began_s = time.monotonic()
@@ -153,10 +57,49 @@ def test_an_answer_that_takes_too_long_is_given_up_in_time(behaviour: Behaviour)
     assert 0.4 < time.monotonic() - began_s < 3.0
 
 
-@pytest.mark.parametrize(("behaviour", "said"), [("error", "answered 500"), ("cut", "ended")])
+@pytest.mark.parametrize(
+    ("behaviour", "said"),
+    [
+        ("error", "answered 500"),
+        ("busy", "answered 429 Too Many Requests"),
+        ("down", "answered 503 Service Unavailable"),
+        ("cut", "ended"),
+    ],
+)
 def test_what_is_no_completion_is_an_error(behaviour: Behaviour, said: str) -> None:
     with pytest.raises(AnswerError, match=said):
         asked(behaviour)
+
+
+def test_a_server_that_is_busy_for_a_while_is_asked_again_by_the_same_client() -> None:
+    with server("busy") as made:
+        client = Client(Endpoint(made.url))
+        with pytest.raises(AnswerError):
+            client.ask(QUESTION)
+        made.behaviour = "stream"
+        assert client.ask(QUESTION) == 3
+        client.close()
+
+
+def test_a_redirection_is_an_error_and_the_key_goes_nowhere_else() -> None:
+    with server("stream") as other, server("elsewhere") as made:
+        made.elsewhere = other.url
+        client = Client(Endpoint(made.url, key=SECRET))
+        with pytest.raises(AnswerError, match="answered 307"):
+            client.ask(QUESTION)
+        assert len(made.asked) == 1
+        assert other.asked == []
+
+
+def test_a_proxy_of_the_environment_sees_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    with server("stream") as proxy, server("stream") as made:
+        for name in ("http_proxy", "https_proxy", "all_proxy"):
+            monkeypatch.setenv(name, proxy.url)
+            monkeypatch.setenv(name.upper(), proxy.url)
+        client = Client(Endpoint(made.url))
+        assert client.ask(QUESTION) == 3
+        client.close()
+        assert (len(made.asked), proxy.asked) == (1, [])
 
 
 def test_clients_close_in_any_order_and_nobody_waits_for_the_slowest() -> None:
@@ -212,6 +155,60 @@ def test_what_a_client_forgets_is_an_error_and_not_under_way_for_ever() -> None:
     counters = engine.reading(phase)[0][0].counters()
     engine.stop()
     assert counters["errors"] == counters["scheduled"] >= 5
+
+
+def ended(url: str) -> tuple[dict[str, int], dict[str, int]]:
+    """What the engine counted of a fifth of a second of requests, and what their clients did."""
+    component = Assistant.small()
+    native = component.prepare(seed=3).native
+    outside = _native.Component.outside(native.ops())
+    workload = _native.Workload(outside, weights=[0.0, 1.0, 0.0], rate=200.0, process="constant")
+    engine = _native.Engine([workload], seed=1, workers=0)
+    desk = _native.Desk.of(engine)
+    assert desk is not None
+    endpoint = Endpoint(url, timeout_s=0.5, clients=4)
+    plan = WorkloadPlan(
+        component=component,
+        backend="cpu",
+        rate_s=200.0,
+        capacity_share=None,
+        process=Process("constant"),
+        op_weights={"generate": 1.0},
+        in_flight_max=64,
+        queue_max=64,
+        overload="queue",
+        stress_in_flight=1,
+        endpoint=endpoint,
+    )
+    service = Service(plan, native, desk, 3)
+    phase, _ = engine.begin_open([(0.0, 1.0)])
+    engine.wait(0.2)
+    engine.cease()
+    assert engine.settle(2.0)
+    counters = engine.reading(phase)[0][1].counters()
+    engine.stop()
+    service.join()
+    return counters, service.totals.to_json()
+
+
+@pytest.mark.parametrize("behaviour", ["error", "busy", "down", "elsewhere", "cut"])
+def test_each_request_without_an_answer_is_counted_as_one_error(behaviour: Behaviour) -> None:
+    with server(behaviour) as made:
+        counters, totals = ended(made.url)
+    assert counters["errors"] == counters["scheduled"] == totals["failed"] > 20
+    assert counters["ok"] == totals["answered"] == totals["timed_out"] == totals["tokens"] == 0
+
+
+def test_each_answer_is_counted_and_its_question_is_checked() -> None:
+    with server("pieces") as made:
+        counters, totals = ended(made.url)
+    assert counters["ok"] == counters["scheduled"] == counters["verified"] > 20
+    assert totals == {
+        "answered": counters["ok"],
+        "failed": 0,
+        "timed_out": 0,
+        "tokens": 4 * counters["ok"],
+    }
 
 
 def run(url: str, out: Path, *options: str) -> int:

@@ -68,6 +68,7 @@ class Client:
 
     def __init__(self, endpoint: Endpoint) -> None:
         self._endpoint = endpoint
+        self._trust = _trust(endpoint)
         self._address = urlsplit(endpoint.url)
         path = self._address.path.rstrip("/")
         self._path = path if path.endswith(_PATH) else path + _PATH
@@ -118,7 +119,7 @@ class Client:
 
     def _requested(self, body: str, headers: Mapping[str, str], deadline_s: float) -> HTTPResponse:
         if self._connection is None:
-            self._connection = _connection(self._endpoint, _left_s(deadline_s))
+            self._connection = _connection(self._endpoint, self._trust, _left_s(deadline_s))
             self._connection.connect()
         self._wait_until(deadline_s)
         self._connection.request("POST", self._path, body, dict(headers))
@@ -163,12 +164,21 @@ def _left_s(deadline_s: float) -> float:
     return left_s
 
 
-def _connection(endpoint: Endpoint, timeout_s: float) -> HTTPConnection:
+def _trust(endpoint: Endpoint) -> ssl.SSLContext | None:
+    """Whom to trust where a server has to say who it is; reading it takes milliseconds."""
+    if urlsplit(endpoint.url).scheme != "https":
+        return None
+    return ssl.create_default_context(cafile=endpoint.ca_file)
+
+
+def _connection(
+    endpoint: Endpoint, trust: ssl.SSLContext | None, timeout_s: float
+) -> HTTPConnection:
+    """A connection straight to the server: redirections and proxies would time something else."""
     address = urlsplit(endpoint.url)
     host, port = address.hostname or "", address.port
-    if address.scheme == "https":
-        context = ssl.create_default_context()
-        return HTTPSConnection(host, port, timeout=timeout_s, context=context)
+    if trust is not None:
+        return HTTPSConnection(host, port, timeout=timeout_s, context=trust)
     return HTTPConnection(host, port, timeout=timeout_s)
 
 
@@ -269,19 +279,29 @@ def reach(plan: Plan) -> None:
         if endpoint is None or not workload.hosted:
             continue
         try:
-            connection = _connection(endpoint, REACH_S)
+            connection = _connection(endpoint, _trust(endpoint), REACH_S)
             connection.connect()
             connection.close()
         except (OSError, ValueError) as error:
-            reason = error.strerror if isinstance(error, OSError) else None
             address = urlsplit(endpoint.url)
             # Without what an address may hold of names and keys.
             shown = f"{address.scheme}://{address.netloc.rpartition('@')[2]}"
             raise ConfigurationError(
-                f"workloads.{workload.name}.endpoint.url",
-                f"`{shown}` takes no connection ({reason or error}); start the server, or leave "
-                "the endpoint out",
+                f"workloads.{workload.name}.endpoint.url", f"`{shown}` {_refusal(error)}"
             ) from None
+
+
+def _refusal(error: OSError | ValueError) -> str:
+    """Why a server cannot be asked, and what would do."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return (
+            f"shows a certificate that is not trusted ({error.verify_message}); name the one that "
+            "signed it in `ca_file`"
+        )
+    if isinstance(error, ssl.SSLError):
+        return f"does not speak https ({error.reason}); use the scheme that it speaks"
+    reason = error.strerror if isinstance(error, OSError) else None
+    return f"takes no connection ({reason or error}); start the server, or leave the endpoint out"
 
 
 def patience_s(plan: Plan) -> float:

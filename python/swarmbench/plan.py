@@ -62,6 +62,8 @@ class Endpoint:
     url: str
     model: str | None = None
     key: str | None = field(default=None, repr=False)
+    #: Certificates (PEM) that an https server's must come from; else the system's authorities.
+    ca_file: str | None = None
     #: Seconds after which a request that is not answered in full counts as an error.
     timeout_s: float = 30.0
     #: Requests under way at once, at most.

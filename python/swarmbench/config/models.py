@@ -89,6 +89,11 @@ class EndpointConfig(Section):
         description="The environment variable that holds its key, which is never written to any "
         "file.",
     )
+    ca_file: str | None = Field(
+        None,
+        description="A file of certificates (PEM) to trust, for a server whose own the system's "
+        "authorities did not sign. Default: the system's authorities.",
+    )
     timeout: Duration = Field(
         30.0, description="A request not answered in full by then is an error, a duration."
     )
