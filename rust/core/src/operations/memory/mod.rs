@@ -89,6 +89,7 @@ struct Shared {
     draws: Draws,
     allocation_sizes: LogUniform,
     half_life: u64,
+    past_cache_bytes: u64,
     tiers: Tiers,
     totals: Totals,
     gauges: Gauges,
@@ -121,6 +122,7 @@ impl Shared {
         Ok(Self {
             allocation_sizes: parameters.allocation_sizes(),
             half_life: parameters.half_life(),
+            past_cache_bytes: touch::past_cache_bytes(),
             draws,
             tiers,
             totals: Totals::default(),
@@ -151,7 +153,8 @@ impl Shared {
 
     fn new_storm(&self) -> io::Result<Storm> {
         let Parameters { allocator, pool_bytes, touch, .. } = self.parameters;
-        Ok(Storm::new(Source::new(allocator, pool_bytes)?, touch, pool_bytes))
+        let source = Source::new(allocator, pool_bytes)?;
+        Ok(Storm::new(source, touch, pool_bytes, self.past_cache_bytes))
     }
 
     fn keep(&self, mover: Option<Mover>, storm: Option<Storm>) {

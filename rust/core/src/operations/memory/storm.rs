@@ -67,6 +67,8 @@ pub struct Storm {
     source: Source,
     touch: Touch,
     bound_bytes: u64,
+    /// Allocations of so many bytes are filled past the caches.
+    past_cache_bytes: u64,
     /// First of those due at each operation, modulo the wheel.
     wheel: Vec<u32>,
     alive: Vec<Alive>,
@@ -81,13 +83,14 @@ pub struct Storm {
 unsafe impl Send for Storm {}
 
 impl Storm {
-    pub fn new(source: Source, touch: Touch, bound_bytes: u64) -> Self {
+    pub fn new(source: Source, touch: Touch, bound_bytes: u64, past_cache_bytes: u64) -> Self {
         let unused =
             Alive { start: NonNull::dangling(), bytes: 0, stamp: 0, next: NONE, guarded: false };
         Self {
             source,
             touch,
             bound_bytes,
+            past_cache_bytes,
             wheel: vec![NONE; WHEEL],
             alive: vec![unused; ALIVE_MAX],
             vacant: (0..ALIVE_MAX as u32).rev().collect(),
@@ -136,8 +139,9 @@ impl Storm {
         self.books.alive_bytes += taken;
         if guarded {
             one.guard();
+            let past_cache = asked.bytes >= self.past_cache_bytes;
             // SAFETY: this storm owns the allocation, and nobody borrows it.
-            self.touch.write(unsafe { one.words() }, stamp, pause);
+            self.touch.write(unsafe { one.words() }, stamp, past_cache, pause);
         }
         Outcome::Placed
     }

@@ -1,10 +1,12 @@
 //! What the storm writes into what it was given: nothing, one word a page, or all of it.
 
+use std::path::Path;
 #[cfg(target_arch = "x86_64")]
 use std::slice::ChunksExactMut;
 
 use serde::Deserialize;
 
+use crate::calibrate::topology;
 use crate::operations::Pause;
 use crate::operations::scratch::PAGE_BYTES;
 
@@ -13,9 +15,6 @@ const LINE_WORDS: usize = 64 / 8;
 /// Pages touched, and bytes filled, between two pauses: both take about 50 µs.
 const PAGES_PER_PAUSE: usize = 4096;
 const WORDS_PER_PAUSE: usize = (1 << 20) / 8;
-/// From this size on a fill goes past the caches: what is longer than a share of the last level is
-/// not there any more when it is used, and lines that are not read first cost half the traffic.
-const STREAM_WORDS_MIN: usize = (1 << 20) / 8;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -28,8 +27,9 @@ pub enum Touch {
 }
 
 impl Touch {
-    /// Writes `stamp` (for pages: with their numbers) where this touches `words`.
-    pub fn write(self, words: &mut [u64], stamp: u64, pause: &mut dyn Pause) {
+    /// Writes `stamp` (for pages: with their numbers) where this touches `words`; fills go past the
+    /// caches where `past_cache` says so.
+    pub fn write(self, words: &mut [u64], stamp: u64, past_cache: bool, pause: &mut dyn Pause) {
         match self {
             Self::None => {}
             Self::Page => {
@@ -41,12 +41,11 @@ impl Touch {
                 }
             }
             Self::Fill => {
-                let streams = words.len() >= STREAM_WORDS_MIN;
                 for (part, piece) in words.chunks_mut(WORDS_PER_PAUSE).enumerate() {
                     if part > 0 {
                         pause.point();
                     }
-                    if streams { stream(piece, stamp) } else { piece.fill(stamp) }
+                    if past_cache { stream(piece, stamp) } else { piece.fill(stamp) }
                 }
             }
         }
@@ -63,6 +62,15 @@ impl Touch {
             Self::Fill => words.iter().fold(0, |wrong, word| wrong | (word ^ stamp)) == 0,
         }
     }
+}
+
+/// One core's share of the last-level caches. What is filled and is longer is not there any more
+/// when it is used: it goes past them, which leaves them what is shorter, and lines that are not
+/// read first cost half the traffic.
+pub fn past_cache_bytes() -> u64 {
+    let cores = topology::allowed();
+    let caches = topology::caches(Path::new("/"), &cores);
+    (caches.last_level_bytes / cores.len().max(1)) as u64
 }
 
 fn page_stamp(stamp: u64, page: usize) -> u64 {
@@ -133,10 +141,11 @@ mod tests {
 
     #[test]
     fn what_is_written_holds_until_one_bit_of_it_changes() {
-        for touch in [Touch::Page, Touch::Fill] {
+        for (touch, past_cache) in [(Touch::Page, false), (Touch::Fill, false), (Touch::Fill, true)]
+        {
             for words in [1, 511, 512, 513, 200_001, PAGES_PER_PAUSE * PAGE_WORDS + 1] {
                 let mut memory = vec![0u64; words];
-                touch.write(&mut memory, 0xDEAD_BEEF, &mut NoPause);
+                touch.write(&mut memory, 0xDEAD_BEEF, past_cache, &mut NoPause);
                 assert!(touch.holds(&memory, 0xDEAD_BEEF), "{touch:?} {words}");
                 let page = (words - 1) / PAGE_WORDS;
                 let last = match touch {

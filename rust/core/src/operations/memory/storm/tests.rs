@@ -10,7 +10,7 @@ const POOL_BYTES: u64 = 1 << 20;
 
 fn storm(allocator: Allocator, touch: Touch) -> Storm {
     let source = Source::new(allocator, POOL_BYTES).expect("a mebibyte");
-    Storm::new(source, touch, POOL_BYTES)
+    Storm::new(source, touch, POOL_BYTES, POOL_BYTES / 4)
 }
 
 fn step(storm: &mut Storm, bytes: u64, lifetime: u64) -> Outcome {
