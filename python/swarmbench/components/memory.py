@@ -26,6 +26,8 @@ _TAG_BYTES = 16
 #: A cache line before the bytes handed out, a word behind them: both hold a canary.
 _FRONT_BYTES, _BACK_BYTES = 64, 8
 _BLOCK_RECORD_BYTES = 128
+#: Staging buffers of a worker beyond its requests in flight; one more is used by none.
+_BUFFERS_SPARE = 2
 #: What a storm keeps of when each allocation is due, and of each that is alive.
 _BOOKS_BYTES = (1 << 16) * 4 + 8192 * 36
 _LIFETIME_MAX = (1 << 16) - 1
@@ -203,7 +205,7 @@ class Memory(Component):
         return shared + workers * self._worker_bytes()
 
     def _worker_bytes(self) -> int:
-        staging = (self.chunks_in_flight + 1) * self.chunk_bytes
+        staging = (self.chunks_in_flight + _BUFFERS_SPARE + 1) * self.chunk_bytes
         tags = self.pool_bytes // _GRANULE_BYTES * _TAG_BYTES
         return staging + self.pool_bytes + tags + _BOOKS_BYTES
 

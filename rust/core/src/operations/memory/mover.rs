@@ -45,8 +45,8 @@ pub struct Mover {
 impl Mover {
     /// # Errors
     /// As `Transfers::open`.
-    pub fn open(wish: Wish, slots: usize, chunk_bytes: usize) -> io::Result<Self> {
-        Ok(Self { transfers: Transfers::open(wish, slots, chunk_bytes)? })
+    pub fn open(wish: Wish, in_flight_max: usize, chunk_bytes: usize) -> io::Result<Self> {
+        Ok(Self { transfers: Transfers::open(wish, in_flight_max, chunk_bytes)? })
     }
 
     /// Writes `block` to its extent and returns the checksum of what left; `durable` waits until
@@ -88,6 +88,8 @@ impl Mover {
             let piece = &block[start..start + bytes];
             leaving.copy(piece, &mut buffer[..bytes], to.mask, Side::Source);
             buffer[bytes..bytes.next_multiple_of(PAGE_BYTES)].fill(0);
+            // Copied beforehand, so that the disk has all its requests while a chunk is copied.
+            self.transfers.make_room(pause)?;
             self.begin(to, number, Task::Write)?;
             pause.point();
         }
@@ -121,12 +123,17 @@ impl Mover {
     ) -> io::Result<()> {
         let (chunk_bytes, slots) = (self.transfers.chunk_bytes(), self.transfers.slots());
         let chunks = from.chunks(chunk_bytes);
-        for number in 0..slots.min(chunks) {
-            self.ask(from, number)?;
-        }
+        let mut asked = 0;
         for number in 0..chunks {
             let slot = number % slots;
             let (start, bytes) = from.chunk(number, chunk_bytes);
+            // The disk has all its requests again before what has arrived is copied.
+            let ahead = chunks.min(number + slots);
+            while asked < ahead && (self.transfers.has_room() || !self.transfers.is_idle(slot)) {
+                self.transfers.make_room(pause)?;
+                self.begin(from, asked, Task::Read)?;
+                asked += 1;
+            }
             self.transfers.finish(slot, pause)?;
             let (buffer, spare) = self.transfers.buffer_and_spare(slot);
             let target = match &mut room {
@@ -134,9 +141,6 @@ impl Mover {
                 None => &mut spare[..bytes],
             };
             arriving.copy(&buffer[..bytes], target, from.mask, Side::Target);
-            if number + slots < chunks {
-                self.ask(from, number + slots)?;
-            }
             pause.point();
         }
         Ok(())
@@ -150,14 +154,11 @@ impl Mover {
     pub fn bare(&mut self, extent: Extent, task: Task, pause: &mut dyn Pause) -> io::Result<()> {
         let begun = (0..extent.chunks(self.transfers.chunk_bytes())).try_for_each(|number| {
             self.transfers.finish(number % self.transfers.slots(), pause)?;
+            self.transfers.make_room(pause)?;
             self.begin(extent, number, task)
         });
         let ended = self.transfers.finish_all(pause);
         begun.and(ended)
-    }
-
-    fn ask(&mut self, from: Extent, number: usize) -> io::Result<()> {
-        self.begin(from, number, Task::Read)
     }
 
     fn begin(&mut self, extent: Extent, number: usize, task: Task) -> io::Result<()> {

@@ -8,7 +8,7 @@ use super::source::Allocator;
 use super::storm::{self, GRANULE_BYTES};
 use super::tiers;
 use super::touch::Touch;
-use super::transfers::Wish;
+use super::transfers::{self, Wish};
 use crate::operations::scratch::PAGE_BYTES;
 use crate::operations::{BuildError, within};
 
@@ -112,7 +112,7 @@ impl Parameters {
 
     /// What each worker keeps resident.
     pub fn worker_bytes(&self) -> u64 {
-        let staging = ((self.chunks_in_flight + 1) * self.chunk_bytes) as u64;
+        let staging = transfers::staging_bytes(self.chunks_in_flight, self.chunk_bytes) as u64;
         let tags = self.pool_bytes / GRANULE_BYTES * TAG_BYTES;
         staging + self.pool_bytes + tags + storm::BOOKS_BYTES
     }

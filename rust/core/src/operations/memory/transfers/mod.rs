@@ -22,6 +22,9 @@ use threads::Threads;
 
 /// How long a worker sleeps for a request before it looks whether another component waits.
 const PARK: Duration = Duration::from_micros(100);
+/// Buffers beyond the requests in flight: one is copied while as many as may be are on their way,
+/// and one more stands for a request that ended out of turn.
+pub const BUFFERS_SPARE: usize = 2;
 /// Parks for one request before the disk counts as gone: half a minute.
 const PARKS_MAX: u32 = 300_000;
 
@@ -106,21 +109,31 @@ impl Way {
 pub struct Transfers {
     way: Way,
     slots: Vec<Slot>,
+    in_flight_max: usize,
     chunk_bytes: usize,
     /// A chunk for every slot, and one more that no request ever uses.
     staging: ManuallyDrop<Arena>,
 }
 
+/// What the staging buffers of `in_flight_max` requests take.
+pub fn staging_bytes(in_flight_max: usize, chunk_bytes: usize) -> usize {
+    (in_flight_max + BUFFERS_SPARE + 1) * chunk_bytes
+}
+
 impl Transfers {
-    /// `slots` buffers of `chunk_bytes` each, a multiple of a page; touched.
+    /// Buffers of `chunk_bytes` each, a multiple of a page, for `in_flight_max` requests at once and
+    /// the spare ones; touched.
     ///
     /// # Errors
     /// No memory, no io_uring where it was demanded, or no thread.
-    pub fn open(wish: Wish, slots: usize, chunk_bytes: usize) -> io::Result<Self> {
-        let staging = ManuallyDrop::new(Arena::map((slots + 1) * chunk_bytes)?);
+    pub fn open(wish: Wish, in_flight_max: usize, chunk_bytes: usize) -> io::Result<Self> {
+        let slots = in_flight_max + BUFFERS_SPARE;
+        let staging = Arena::map(staging_bytes(in_flight_max, chunk_bytes))?;
+        let staging = ManuallyDrop::new(staging);
         Ok(Self {
             way: open_way(wish, slots)?,
             slots: vec![Slot::Idle; slots],
+            in_flight_max,
             chunk_bytes,
             staging,
         })
@@ -143,19 +156,28 @@ impl Transfers {
         self.chunk_bytes
     }
 
-    /// The buffer of an idle slot; `slots()` itself names the spare one.
+    /// Whether a slot has no request in flight.
+    pub fn is_idle(&self, slot: usize) -> bool {
+        !matches!(self.slots[slot], Slot::Busy(_))
+    }
+
+    /// Whether one more request may be begun.
+    pub fn has_room(&self) -> bool {
+        (0..self.slots.len()).filter(|slot| !self.is_idle(*slot)).count() < self.in_flight_max
+    }
+
+    /// The buffer of an idle slot.
     pub fn buffer(&mut self, slot: usize) -> &mut [u8] {
-        let busy = matches!(self.slots.get(slot), Some(Slot::Busy(_)));
-        assert!(!busy, "slot {slot} is in flight");
+        assert!(self.is_idle(slot), "slot {slot} is in flight");
         // SAFETY: each slot has a part of its own, no request is in flight on it, and the borrow
         // is of all of `self`.
         unsafe { self.staging.part(slot * self.chunk_bytes, self.chunk_bytes) }
     }
 
-    /// Both the buffer of an idle slot and the spare one.
+    /// Both the buffer of an idle slot and the one that no request uses.
     pub fn buffer_and_spare(&mut self, slot: usize) -> (&[u8], &mut [u8]) {
         let (bytes, spare) = (self.chunk_bytes, self.slots.len());
-        assert!(slot < spare && !matches!(self.slots[slot], Slot::Busy(_)), "slot {slot}");
+        assert!(self.is_idle(slot), "slot {slot} is in flight");
         // SAFETY: two different parts, neither in flight, borrowed with all of `self`.
         unsafe { (self.staging.part(slot * bytes, bytes), self.staging.part(spare * bytes, bytes)) }
     }
@@ -189,8 +211,29 @@ impl Transfers {
     /// # Errors
     /// What its request failed with.
     pub fn finish(&mut self, slot: usize, pause: &mut dyn Pause) -> io::Result<()> {
+        self.wait_until(|transfers| transfers.is_idle(slot), pause)?;
+        match std::mem::replace(&mut self.slots[slot], Slot::Idle) {
+            Slot::Failed(number) => Err(io::Error::from_raw_os_error(number)),
+            Slot::Idle | Slot::Busy(_) => Ok(()),
+        }
+    }
+
+    /// Waits until one more request may be begun, while others are served. What a request failed
+    /// with is for `finish` to say.
+    ///
+    /// # Errors
+    /// The kernel or the disk does not answer.
+    pub fn make_room(&mut self, pause: &mut dyn Pause) -> io::Result<()> {
+        self.wait_until(Self::has_room, pause)
+    }
+
+    fn wait_until(
+        &mut self,
+        reached: impl Fn(&Self) -> bool,
+        pause: &mut dyn Pause,
+    ) -> io::Result<()> {
         let mut parks = 0;
-        while matches!(self.slots[slot], Slot::Busy(_)) {
+        while !reached(self) {
             if self.collect() {
                 continue;
             }
@@ -204,10 +247,7 @@ impl Transfers {
                 return Err(io::ErrorKind::TimedOut.into());
             }
         }
-        match std::mem::replace(&mut self.slots[slot], Slot::Idle) {
-            Slot::Failed(number) => Err(io::Error::from_raw_os_error(number)),
-            Slot::Idle | Slot::Busy(_) => Ok(()),
-        }
+        Ok(())
     }
 
     /// Waits until nothing is in flight; the first failure of all.
