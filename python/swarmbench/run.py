@@ -211,15 +211,16 @@ class _Run:
             for op in each.component.ops
         )
         budget = self._plan.memory_budget_bytes - harness_bytes(len(self._plan.workloads))
+        directory = disk_directory(self._plan.workloads, self._directory.path)
         found = calibrate.measure(
             self._plan.threads,
-            self._directory.path,
+            directory,
             seconds=calibrate.SECONDS_QUICK,
             cpus=self._plan.cpus,
             memory_max_bytes=budget if asks_memory else 0,
             progress=lambda stage, share: self._step(f"calibrating: {stage}", share),
         )
-        self._manifest["calibration"] = found.to_json()
+        self._manifest["calibration"] = found.to_json() | {"disk": machine.disk(directory)}
         return found
 
     def _prepared(self) -> list[_native.Component]:
@@ -332,6 +333,12 @@ class _Run:
         )
 
 
+def disk_directory(workloads: Sequence[WorkloadPlan], otherwise: Path) -> Path:
+    """Where the roofs of the disk are measured: where the component lies that is held to them."""
+    lying = (each.component.disk_directory() for each in workloads)
+    return next((directory for directory in lying if directory is not None), otherwise)
+
+
 def facts_of(each: WorkloadPlan, done: Figures, ceilings: Calibration | None) -> ComponentFacts:
     """What the result says of a component beside its measurements."""
     component = each.component
@@ -360,17 +367,17 @@ def op_ceiling(component: Component, name: str, ceilings: Calibration | None) ->
 def mixed_ceiling(
     component: Component, done: Figures, ceilings: Calibration | None
 ) -> float | None:
-    """The roof of what was done: the least times of each op's units add up.
+    """The roof of what was done in the component's unit: the least times of each op's units add up.
 
-    None where op types differ in unit or one has no roof.
+    None where one of these op types has no roof.
     """
     units, seconds = 0, 0.0
     for op in component.ops:
         part = done.operations.get(op.name)
-        if part is None or part.units == 0:
+        if part is None or part.units == 0 or op.unit != component.unit:
             continue
         ceiling = op_ceiling(component, op.name, ceilings)
-        if ceiling is None or op.unit != component.unit:
+        if ceiling is None:
             return None
         units += part.units
         seconds += part.units / ceiling

@@ -233,11 +233,15 @@ def _component(
     figures: Figures, phase: Phase, facts: ComponentFacts, busy_ns: int
 ) -> ComponentFigures:
     operations = {
-        name: OperationFigures(**_figures(part, phase, facts.operations.get(name)))
+        name: OperationFigures(
+            **_figures(part, phase),
+            goodput=_goodput(part.units, phase.duration_s, facts.operations.get(name)),
+        )
         for name, part in figures.operations.items()
     }
     return ComponentFigures(
-        **_figures(figures, phase, facts.capacity),
+        **_figures(figures, phase),
+        goodput=_whole_goodput(figures, phase.duration_s, facts),
         latency_target=facts.latency_target_s,
         throughput_target=facts.throughput_target,
         littles_law_error=littles.error(figures, phase.loaded_s),
@@ -247,7 +251,7 @@ def _component(
     )
 
 
-def _figures(figures: Figures, phase: Phase, capacity: Capacity | None) -> dict[str, Any]:
+def _figures(figures: Figures, phase: Phase) -> dict[str, Any]:
     spent_ns = figures.busy_ns + figures.verify_ns
     return {
         "scheduled": figures.scheduled,
@@ -265,12 +269,28 @@ def _figures(figures: Figures, phase: Phase, capacity: Capacity | None) -> dict[
         "verified": figures.verified,
         "violations": figures.violations,
         "verify_share": figures.verify_ns / spent_ns if spent_ns else None,
-        "goodput": None if capacity is None else _goodput(figures, phase.duration_s, capacity),
     }
 
 
-def _goodput(figures: Figures, duration_s: float, capacity: Capacity) -> Goodput:
-    value = figures.units / duration_s
+def _whole_goodput(figures: Figures, duration_s: float, facts: ComponentFacts) -> Goodput | None:
+    """Of the op types that are counted in the component's own unit: others do not add up with
+    them. None where the work done was of others alone."""
+    unit = facts.capacity.unit
+    worked = {
+        name: part.units
+        for name, part in figures.operations.items()
+        if part.units and name in facts.operations
+    }
+    alike = [units for name, units in worked.items() if facts.operations[name].unit == unit]
+    if worked and not alike:
+        return None
+    return _goodput(sum(alike) if worked else figures.units, duration_s, facts.capacity)
+
+
+def _goodput(units: int, duration_s: float, capacity: Capacity | None) -> Goodput | None:
+    if capacity is None:
+        return None
+    value = units / duration_s
     percent = None if not capacity.ceiling else 100.0 * value / capacity.ceiling
     return Goodput(
         unit=capacity.unit, value=value, ceiling=capacity.ceiling, percent_of_ceiling=percent

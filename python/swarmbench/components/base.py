@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -64,7 +65,8 @@ class Component(BaseModel, ABC):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: ClassVar[str]
-    #: What goodput is given in over all op types ("votes", "bytes", "queries").
+    #: What the goodput of the component is given in ("votes", "bytes", "queries"): that of the op
+    #: types which are counted in it; op types of another unit have theirs alone.
     unit: ClassVar[str]
     #: The order is that of the native table.
     ops: ClassVar[tuple[Op, ...]]
@@ -111,6 +113,10 @@ class Component(BaseModel, ABC):
     def writing(self, budget_bytes: int) -> tuple[Self, list[str]]:
         """Itself, writing no more than the budget, and a line about what follows from its end."""
         return self, []
+
+    def disk_directory(self) -> Path | None:
+        """Where the op types lie whose roof is that of a disk; None where there are none."""
+        return None
 
     def cost(self, op: Op) -> float:
         """What one unit of `op` must move at this component's own sizes, in the roof's unit."""

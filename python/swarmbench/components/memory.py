@@ -96,11 +96,12 @@ class Memory(Component):
 
     name: ClassVar[str] = "memory"
     unit: ClassVar[str] = "bytes"
+    #: Bytes that moved and bytes that were handed out are told apart, for they share no roof.
     #: Floors per byte: at most every second hop is a read and writes may overlap them, so half a
     #: byte is read from the disk; a page that is touched has one line of 64 bytes written.
     ops: ClassVar[tuple[Op, ...]] = (
         Op("migrate", "bytes", "disk_read_direct_bytes_s", 0.5),
-        Op("allocate", "bytes", "cache_read_bytes_s", 64.0 / _PAGE_BYTES),
+        Op("allocate", "allocated bytes", "cache_read_bytes_s", 64.0 / _PAGE_BYTES),
         Op("round_trip", "bytes", "disk_read_direct_bytes_s", 0.5),
     )
     weights: ClassVar[Mapping[str, float]] = {"migrate": 1.0, "allocate": 200.0}
@@ -182,6 +183,10 @@ class Memory(Component):
         budget_bytes = min(self.write_budget_bytes, budget_bytes)
         bounded = self.model_copy(update={"write_budget_bytes": budget_bytes})
         return bounded, [f"writes {about_bytes(budget_bytes)} at most, then migrations only read"]
+
+    def disk_directory(self) -> Path | None:
+        """The directory of the tier `nvme`."""
+        return Path(self.directory)
 
     def cost(self, op: Op) -> float:
         """Allocations that touch nothing have no roof, filled ones write every byte; what a file
