@@ -8,6 +8,7 @@ from pathlib import Path
 
 from swarmbench import _native, machine
 from swarmbench.ceilings import MEANINGS, Calibration, Ceiling
+from swarmbench.components import Component
 
 __all__ = [
     "MEANINGS",
@@ -16,6 +17,7 @@ __all__ = [
     "SECONDS_QUICK",
     "Calibration",
     "Ceiling",
+    "disk_directory",
     "measure",
 ]
 
@@ -28,6 +30,13 @@ MEMORY_SHARE_MAX = 0.25
 #: The scratch file; it is written up to seven times, and removed whatever happens.
 DISK_FILE_BYTES = 64 << 20
 DISK_FILE_QUICK_BYTES = 32 << 20
+
+
+def disk_directory(components: Sequence[Component], otherwise: Path) -> Path:
+    """Where the roofs of the disk are to be measured: where the first component lies that is held
+    to them, or elsewhere where none is."""
+    lying = (each.disk_directory() for each in components)
+    return next((directory for directory in lying if directory is not None), otherwise)
 
 
 def measure(

@@ -211,7 +211,8 @@ class _Run:
             for op in each.component.ops
         )
         budget = self._plan.memory_budget_bytes - harness_bytes(len(self._plan.workloads))
-        directory = disk_directory(self._plan.workloads, self._directory.path)
+        components = [each.component for each in self._plan.workloads]
+        directory = calibrate.disk_directory(components, self._directory.path)
         found = calibrate.measure(
             self._plan.threads,
             directory,
@@ -331,12 +332,6 @@ class _Run:
             clock=clock,
             timer_floor_ns=(ceilings and ceilings.value("sleep_overshoot_ns")) or 0.0,
         )
-
-
-def disk_directory(workloads: Sequence[WorkloadPlan], otherwise: Path) -> Path:
-    """Where the roofs of the disk are measured: where the component lies that is held to them."""
-    lying = (each.component.disk_directory() for each in workloads)
-    return next((directory for directory in lying if directory is not None), otherwise)
 
 
 def facts_of(each: WorkloadPlan, done: Figures, ceilings: Calibration | None) -> ComponentFacts:

@@ -200,6 +200,17 @@ fn within<T: PartialOrd + std::fmt::Display>(
     Err(BuildError::Value { key, problem })
 }
 
+/// The names of a table of op types, in its order.
+const fn op_names<R, const N: usize>(ops: &[(&'static str, R); N]) -> [&'static str; N] {
+    let mut names = [""; N];
+    let mut at = 0;
+    while at < N {
+        names[at] = ops[at].0;
+        at += 1;
+    }
+    names
+}
+
 type Builder = fn(&str, &Build<'_>) -> Result<Arc<dyn Component>, BuildError>;
 
 /// The only list of native components: name and builder (parameters as a JSON object).

@@ -9,6 +9,8 @@ use std::path::Path;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
+use super::BuildError;
+
 /// Alignment that direct I/O needs of addresses, offsets and lengths.
 pub const PAGE_BYTES: usize = 4096;
 
@@ -99,6 +101,14 @@ impl Scratch {
     /// The disk failed or the file is shorter.
     pub fn read(&self, pages: &mut [u8], offset: u64) -> io::Result<()> {
         self.file.read_exact_at(pages, offset)
+    }
+}
+
+/// Turns what the system refuses in a component's `directory` into what its user is told.
+pub fn refuse_directory(directory: &str) -> impl Fn(io::Error) -> BuildError {
+    move |error| BuildError::Value {
+        key: "directory",
+        problem: format!("`{directory}`: {error}; give one that can be written and has room"),
     }
 }
 

@@ -6,7 +6,7 @@ use super::draws::Allocation;
 use super::mover::Extent;
 use super::storm::{Outcome, WHEEL};
 use super::transfers::Task;
-use super::{OPS, Path, Role, Scratch, Shared, open_mover, refuse};
+use super::{OPS, Path, Role, Scratch, Shared, refuse, refuse_directory, refuse_io};
 use crate::operations::{Array, Arrays, BuildError, NoPause};
 
 /// Operations of the storm in one evaluation of `allocate`.
@@ -38,9 +38,8 @@ impl Shared {
         if block.is_empty() {
             return Err(wrong("block", "is empty".to_owned()));
         }
-        let mut mover = open_mover(&self.parameters).map_err(refuse("io"))?;
-        let directory = Path::new(&self.parameters.directory);
-        let scratch = Scratch::create(directory).map_err(refuse("directory"))?;
+        let mut mover = self.mover().map_err(|error| refuse_io(&self.parameters, &error))?;
+        let scratch = self.scratch()?;
         let file = scratch.descriptor();
         let extent = Extent { file, offset: 0, bytes: block.len(), mask: 0x5EED_5EED };
         let failed = refuse("block");
@@ -50,10 +49,17 @@ impl Shared {
         if left != arrived {
             return Err(wrong("block", "left and arrived with different checksums".to_owned()));
         }
+        self.keep(Some(mover), None);
         Ok(Arrays::from([
             ("block".into(), Array::U8(room)),
             ("checksum".into(), Array::U64(vec![arrived])),
         ]))
+    }
+
+    /// A file of its own, so that no block is touched.
+    fn scratch(&self) -> Result<Scratch, BuildError> {
+        let directory = &self.parameters.directory;
+        Scratch::create(Path::new(directory)).map_err(refuse_directory(directory))
     }
 
     fn disk_alone(&self, trips: &[u64]) -> Result<Arrays, BuildError> {
@@ -61,10 +67,8 @@ impl Shared {
         if let Some(bytes) = trips.iter().find(|bytes| !(1..=most).contains(bytes)) {
             return Err(wrong("bytes", format!("{bytes} is not within 1 to {most}")));
         }
-        let mut mover = self.mover().map_err(refuse("io"))?;
-        // A file of its own, so that no block is touched.
-        let directory = Path::new(&self.parameters.directory);
-        let scratch = Scratch::create(directory).map_err(refuse("directory"))?;
+        let mut mover = self.mover().map_err(|error| refuse_io(&self.parameters, &error))?;
+        let scratch = self.scratch()?;
         let failed = refuse("bytes");
         let mut elapsed = Vec::new();
         // The first trip makes room in the file.

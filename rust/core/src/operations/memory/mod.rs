@@ -9,8 +9,8 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::scratch::{Scratch, WriteBudget};
-use super::{Arrays, Build, BuildError, Component, NoPause, Operation};
+use super::scratch::{Scratch, WriteBudget, refuse_directory};
+use super::{Arrays, Build, BuildError, Component, NoPause, Operation, op_names};
 
 mod answers;
 mod arena;
@@ -33,6 +33,7 @@ use parameters::{Fsync, Parameters};
 use source::Source;
 use storm::{Books, Storm};
 use tiers::{Tier, Tiers};
+use transfers::Wish;
 use worker::Worker;
 
 /// What an op type does.
@@ -44,9 +45,9 @@ enum Role {
 }
 
 /// The only list of op types.
-const OPS: &[(&str, Role)] =
-    &[("migrate", Role::Migrate), ("allocate", Role::Allocate), ("round_trip", Role::RoundTrip)];
-const OP_NAMES: &[&str] = &["migrate", "allocate", "round_trip"];
+const OPS: [(&str, Role); 3] =
+    [("migrate", Role::Migrate), ("allocate", Role::Allocate), ("round_trip", Role::RoundTrip)];
+const OP_NAMES: &[&str] = &op_names(&OPS);
 
 /// What the storms of all workers have counted.
 #[derive(Default)]
@@ -110,6 +111,14 @@ fn open_mover(parameters: &Parameters) -> io::Result<Mover> {
     Mover::open(parameters.io, parameters.chunks_in_flight, parameters.chunk_bytes)
 }
 
+fn refuse_io(parameters: &Parameters, error: &io::Error) -> BuildError {
+    let problem = match parameters.io {
+        Wish::IoUring => format!("`io_uring` is refused here: {error}; choose auto"),
+        Wish::Auto | Wish::Threads => format!("neither buffers nor threads are to be had: {error}"),
+    };
+    BuildError::Value { key: "io", problem }
+}
+
 fn refuse(key: &'static str) -> impl Fn(io::Error) -> BuildError {
     move |error| BuildError::Value { key, problem: error.to_string() }
 }
@@ -117,9 +126,9 @@ fn refuse(key: &'static str) -> impl Fn(io::Error) -> BuildError {
 impl Shared {
     fn build(parameters: Parameters, context: &Build<'_>) -> Result<Self, BuildError> {
         let draws = Draws::new(context.seed);
-        let mut mover = open_mover(&parameters).map_err(refuse("io"))?;
+        let mut mover = open_mover(&parameters).map_err(|error| refuse_io(&parameters, &error))?;
         let tiers = build_tiers(&parameters, draws, &mut mover, context)?;
-        Ok(Self {
+        let shared = Self {
             allocation_sizes: parameters.allocation_sizes(),
             half_life: parameters.half_life(),
             past_cache_bytes: touch::past_cache_bytes(),
@@ -131,7 +140,27 @@ impl Shared {
             movers: Mutex::new(vec![mover]),
             storms: Mutex::new(Vec::new()),
             parameters,
-        })
+        };
+        shared.equip(context)?;
+        Ok(shared)
+    }
+
+    /// Makes and touches what each worker takes up, for as many of them as threads may build; more
+    /// of them make their own.
+    fn equip(&self, context: &Build<'_>) -> Result<(), BuildError> {
+        let parameters = &self.parameters;
+        let mut kept = Vec::new();
+        for worker in 0..context.threads {
+            if !(context.progress)("memory: pools", worker as f64 / context.threads as f64) {
+                return Err(BuildError::Cancelled);
+            }
+            let mover = self.mover().map_err(|error| refuse_io(parameters, &error))?;
+            kept.push((mover, self.new_storm().map_err(refuse("pool_bytes"))?));
+        }
+        for (mover, storm) in kept {
+            self.keep(Some(mover), Some(storm));
+        }
+        Ok(())
     }
 
     /// What the storm's operation `key` asks for.
@@ -171,7 +200,8 @@ fn build_tiers(
     context: &Build<'_>,
 ) -> Result<Tiers, BuildError> {
     let sizes = parameters.block_sizes();
-    let file = Scratch::create(Path::new(&parameters.directory)).map_err(refuse("directory"))?;
+    let in_directory = refuse_directory(&parameters.directory);
+    let file = Scratch::create(Path::new(&parameters.directory)).map_err(&in_directory)?;
     let budget = WriteBudget::new(parameters.write_budget_bytes);
     let padded: u64 = sizes.iter().map(|bytes| Extent::padded_bytes(*bytes)).sum();
     if !budget.take(padded) {
@@ -189,7 +219,7 @@ fn build_tiers(
         let block = &mut content[..sizes[index]];
         draws.fill(index, block);
         let sent = mover.send(block, tiers.extent(index, 0), false, &mut NoPause);
-        tiers.blocks[index].checksum = sent.map_err(refuse("directory"))?;
+        tiers.blocks[index].checksum = sent.map_err(&in_directory)?;
         tiers.set_extent(index, 0, true);
         if let Some(room) = (index % 2 == 0).then(|| tiers.take_room(index)).flatten() {
             // SAFETY: nobody else knows of the tiers yet.

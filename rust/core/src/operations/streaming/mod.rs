@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use serde::Deserialize;
 
-use super::{Arrays, Build, BuildError, Component, NoPause, Operation};
+use super::{Arrays, Build, BuildError, Component, NoPause, Operation, op_names};
 
 mod answers;
 mod frame;
@@ -24,7 +24,7 @@ mod survey;
 mod tests;
 mod worker;
 
-use crate::operations::scratch::{PAGE_BYTES, PageBuffer, Scratch, WriteBudget};
+use crate::operations::scratch::{PAGE_BYTES, PageBuffer, Scratch, WriteBudget, refuse_directory};
 use frame::{Choice, Coder};
 use sink::Sink;
 use source::Source;
@@ -84,7 +84,7 @@ impl Role {
 }
 
 /// The only list of op types.
-const OPS: &[(&str, Role)] = &[
+const OPS: [(&str, Role); 6] = [
     ("auto", Role::Pipeline(Choice::Auto)),
     ("lz4", Role::Pipeline(Choice::Lz4)),
     ("zstd", Role::Pipeline(Choice::Zstd)),
@@ -92,7 +92,7 @@ const OPS: &[(&str, Role)] = &[
     ("compress", Role::Compress),
     ("decompress", Role::Decompress),
 ];
-const OP_NAMES: &[&str] = &["auto", "lz4", "zstd", "pack", "compress", "decompress"];
+const OP_NAMES: &[&str] = &op_names(&OPS);
 
 #[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -268,12 +268,12 @@ impl Parameters {
         if !budget.take(pool.len() as u64) {
             return Err(refuse("write_budget_bytes", "is less than the source file needs"));
         }
-        let failed = |error: std::io::Error| refuse("directory", error.to_string());
-        let source = Scratch::create(&directory).map_err(failed)?;
+        let failed = refuse_directory(&self.directory);
+        let source = Scratch::create(&directory).map_err(&failed)?;
         let mut pages = PageBuffer::new(self.chunk_bytes);
         for (number, chunk) in pool.chunks(self.chunk_bytes).enumerate() {
             pages.as_mut_slice().copy_from_slice(chunk);
-            source.write(pages.as_slice(), (number * self.chunk_bytes) as u64).map_err(failed)?;
+            source.write(pages.as_slice(), (number * self.chunk_bytes) as u64).map_err(&failed)?;
         }
         Ok(Some(Files { directory, source, budget }))
     }

@@ -121,8 +121,8 @@ pub fn staging_bytes(in_flight_max: usize, chunk_bytes: usize) -> usize {
 }
 
 impl Transfers {
-    /// Buffers of `chunk_bytes` each, a multiple of a page, for `in_flight_max` requests at once and
-    /// the spare ones; touched.
+    /// Buffers of `chunk_bytes` each, a multiple of a page, for `in_flight_max` requests at once
+    /// and the spare ones; touched.
     ///
     /// # Errors
     /// No memory, no io_uring where it was demanded, or no thread.
