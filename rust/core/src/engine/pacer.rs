@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::arrivals::{Arrival, FOREVER, Segment, Timetable};
 use crate::clock::{Clock, Signal, Waited};
+use crate::queue::Padded;
 use crate::sync::{AtomicBool, AtomicU64, Mutex, MutexGuard, Ordering};
 
 /// What takes arrivals: the shared pool, the pacer's own thread, a simulated system.
@@ -18,8 +19,8 @@ pub trait Executor {
         0
     }
 
-    /// Whether the thread that paces has something better to do than to wait until `due`.
-    fn leaves(&mut self, _due: u64) -> bool {
+    /// Whether the thread that paces has something better to do than to wait for what is due next.
+    fn leaves(&mut self) -> bool {
         false
     }
 
@@ -38,8 +39,9 @@ pub struct Control {
     stopped: AtomicBool,
     commands: Mutex<Vec<(u16, Segment)>>,
     pending: AtomicBool,
-    /// Moment up to which arrivals may be taken, or have been.
-    claimed: AtomicU64,
+    /// Moment up to which arrivals may be taken, or have been; apart from what others read while
+    /// they wait.
+    claimed: Padded<AtomicU64>,
     /// Intended start of the first arrival not handed over; 0 while that is not known.
     horizon: AtomicU64,
 }
@@ -53,7 +55,7 @@ impl Control {
         // Before `claimed` is read: the pacer stores that first and looks here next, so that its
         // claim is known here, or it sees that a command is coming.
         self.pending.store(true, Ordering::SeqCst);
-        let start = at.max(self.claimed.load(Ordering::SeqCst) + 1);
+        let start = at.max(self.claimed.0.load(Ordering::SeqCst) + 1);
         for (_, segment) in segments.iter_mut() {
             segment.start_ns += start;
             segment.end_ns = segment.end_ns.saturating_add(start);
@@ -68,7 +70,7 @@ impl Control {
     /// first.
     #[inline]
     fn claim(&self, moment: u64) -> bool {
-        self.claimed.swap(moment, Ordering::SeqCst);
+        self.claimed.0.swap(moment, Ordering::SeqCst);
         !self.pending.load(Ordering::SeqCst)
     }
 
@@ -78,6 +80,14 @@ impl Control {
     pub fn horizon(&self) -> u64 {
         // In this order: `apply` clears the flag after it has forgotten the horizon.
         if self.pending.load(Ordering::Acquire) { 0 } else { self.horizon.load(Ordering::Acquire) }
+    }
+
+    /// Sets the horizon, which others read all the time, where it has moved.
+    #[inline]
+    fn look_forward_to(&self, due: u64) {
+        if self.horizon.load(Ordering::Relaxed) != due {
+            self.horizon.store(due, Ordering::Release);
+        }
     }
 
     pub fn stop(&self) {
@@ -136,7 +146,7 @@ pub fn serve<C: Clock, X: Executor>(
     control.apply(table);
     while !control.stopped() {
         let due = table.next_due();
-        control.horizon.store(due, Ordering::Release);
+        control.look_forward_to(due);
         if control.signal.value() != seen {
             seen = control.signal.value();
             control.apply(table);
@@ -144,7 +154,7 @@ pub fn serve<C: Clock, X: Executor>(
         }
         let mut now = clock.now();
         if due > now {
-            if executor.leaves(due) {
+            if executor.leaves() {
                 return;
             }
             if clock.wait_until(due.min(until), &control.signal, seen) == Waited::Interrupted {

@@ -5,12 +5,14 @@
 //! the seat and runs what it handed over, and its deputy, which was awake by then, sits down; while
 //! all are busy, each hands over what has come due whenever an operation pauses or ends. So the
 //! generator never competes with what it measures, and no arrival waits for a thread to wake that
-//! another could have taken.
+//! another could have taken. Nor for one whose core the kernel has taken: the schedule is locked for
+//! a hand-over only, never for the wait before it, and a deputy sees what is overdue.
 
 use std::sync::{Arc, TryLockError};
 
 use crate::arrivals::{Arrival, FOREVER, Timetable};
 use crate::clock::Clock;
+use crate::queue::Padded;
 use crate::sync::{AtomicBool, AtomicU64, Mutex, MutexGuard, Ordering, fence};
 
 use super::lock;
@@ -23,6 +25,8 @@ use super::station::{Station, Ticket};
 pub(super) const SHORT_NS: u64 = 2_000;
 /// What waking may take: a deputy is awake this long before an arrival is due.
 pub(super) const WAKING_NS: u64 = 100_000;
+/// A deputy hands over what has been due for this long: whoever waits in the seat would have begun.
+const OVERDUE_NS: u64 = 1_000;
 
 /// Operations that a worker that paces keeps for itself at most, without a queue in between.
 pub(super) const OWN_MAX: usize = 64;
@@ -40,7 +44,8 @@ struct Desk {
 
 /// The pacer's place.
 pub struct Seat {
-    desk: Mutex<Desk>,
+    /// Apart from what a deputy reads while another waits to hand over.
+    desk: Padded<Mutex<Desk>>,
     /// The workers pace in turns; else a thread of its own keeps the seat.
     shared: bool,
     /// A worker waits in the seat.
@@ -55,8 +60,9 @@ pub struct Seat {
 impl Seat {
     #[must_use]
     pub fn new(table: Timetable, recorder: Arc<Recorder>, shared: bool) -> Self {
+        let desk = Desk { table, recorder, arrived: Vec::with_capacity(AT_ONCE) };
         Self {
-            desk: Mutex::new(Desk { table, recorder, arrived: Vec::with_capacity(AT_ONCE) }),
+            desk: Padded(Mutex::new(desk)),
             shared,
             taken: AtomicBool::new(false),
             left_at: AtomicU64::new(0),
@@ -68,7 +74,7 @@ impl Seat {
     /// Digest of the schedule that was issued; waits for whoever paces.
     #[must_use]
     pub fn hash(&self) -> u64 {
-        lock(&self.desk).table.hash()
+        lock(&self.desk.0).table.hash()
     }
 
     /// Whether the workers pace in turns.
@@ -82,7 +88,7 @@ impl Seat {
     }
 
     fn try_sit(&self) -> Option<MutexGuard<'_, Desk>> {
-        match self.desk.try_lock() {
+        match self.desk.0.try_lock() {
             Ok(desk) => Some(desk),
             Err(TryLockError::Poisoned(desk)) => Some(desk.into_inner()),
             Err(TryLockError::WouldBlock) => None,
@@ -118,19 +124,48 @@ impl Pool {
 
     /// Paces with a thread that does nothing else, until the control says stop.
     pub(super) fn pace(&self) {
-        self.serve_from(&mut lock(&self.seat.desk), Stay::Always, &mut Vec::new());
+        self.serve_from(&mut lock(&self.seat.desk.0), Stay::Always, &mut Vec::new());
     }
 
     /// Takes the seat if it is vacant, and paces until there is an operation to run. What the
     /// caller may run at once goes into `own`, which is empty and has room for `OWN_MAX`.
     pub(super) fn lead(&self, own: &mut Vec<Ticket>) {
-        let Some(mut desk) = self.seat.try_sit() else { return };
-        self.seat.taken.store(true, Ordering::SeqCst);
+        if self.seat.taken.swap(true, Ordering::SeqCst) {
+            return;
+        }
         self.call_deputy();
-        self.serve_from(&mut desk, Stay::UntilWork, own);
+        while !self.control.stopped() {
+            // Before the queues are looked at: whoever fills one raises the signal afterwards.
+            let seen = self.control.signal.value();
+            // Also where nothing is: the schedule is in this core's caches when something is due.
+            self.hand_over_due(own);
+            let due = self.control.horizon();
+            if due == FOREVER || !own.is_empty() || self.anything_waiting() {
+                break;
+            }
+            self.clock.wait_until(due, &self.control.signal, seen);
+        }
         self.seat.taken.store(false, Ordering::SeqCst);
-        drop(desk);
         self.call_deputy();
+    }
+
+    /// Whether something has been due for so long that the one in the seat must have been kept
+    /// from handing it over.
+    pub(super) fn overdue(&self, now: u64) -> bool {
+        self.seat.taken() && self.control.horizon().saturating_add(OVERDUE_NS) <= now
+    }
+
+    /// Hands over, in place of the one in the seat, what is overdue; as `lead` otherwise.
+    pub(super) fn relieve(&self, own: &mut Vec<Ticket>) {
+        self.hand_over_due(own);
+        self.call_deputy();
+    }
+
+    /// Hands over what has come due, unless another thread is at it.
+    fn hand_over_due(&self, own: &mut Vec<Ticket>) {
+        if let Some(mut desk) = self.seat.try_sit() {
+            self.serve_from(&mut desk, Stay::UntilWork, own);
+        }
     }
 
     /// Hands over what has come due by `now`, from inside an operation; whether that took time.
@@ -189,7 +224,7 @@ impl Pool {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Stay {
     Always,
-    /// Until an operation is waiting, or nothing is planned.
+    /// Until there is an operation to run, or nothing due.
     UntilWork,
     /// Only to hand over what has come due, and only until this moment.
     Until(u64),
@@ -296,14 +331,8 @@ impl Executor for PoolExecutor<'_> {
         self.handed.ready
     }
 
-    fn leaves(&mut self, due: u64) -> bool {
-        match self.stay {
-            Stay::Always => false,
-            Stay::UntilWork => {
-                due == FOREVER || !self.own.is_empty() || self.pool.anything_waiting()
-            }
-            Stay::Until(_) => true,
-        }
+    fn leaves(&mut self) -> bool {
+        self.stay != Stay::Always
     }
 
     fn interrupts(&mut self, handed: u64) -> bool {
@@ -317,3 +346,6 @@ impl Executor for PoolExecutor<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -222,7 +222,7 @@ impl<'p> Worker<'p> {
         let mut copy = self.begin(index, tag);
         let (own_ns, mut ended) = self.run_own(&mut copy, std::slice::from_ref(ticket), began);
         self.operations[index] = Some(copy);
-        if ended > began && pool.catch_up(ended) {
+        if pool.catch_up(ended) {
             ended = pool.clock.now();
         }
         self.slipped_ns = outer_slipped + (ended - began);
@@ -353,10 +353,13 @@ fn idle(pool: &Pool, own: &mut Vec<Ticket>) {
     }
     if pool.seat_vacant() {
         pool.lead(own);
+    } else if deputy && pool.overdue(pool.clock.now()) {
+        pool.relieve(own);
     }
 }
 
-/// Looks around for a few microseconds and parks; a deputy is awake when an arrival is near.
+/// Looks around for a few microseconds and parks; a deputy is awake when an arrival is near, and
+/// waits no longer when it is overdue.
 fn wait(pool: &Pool, deputy: bool) {
     let wanted = || pool.anything_waiting() || pool.seat_vacant() || pool.control.stopped();
     let began = pool.clock.now();
@@ -365,6 +368,9 @@ fn wait(pool: &Pool, deputy: bool) {
             return;
         }
         let now = pool.clock.now();
+        if deputy && pool.overdue(now) {
+            return;
+        }
         let near = now.saturating_add(WAKING_NS);
         let ahead = if deputy { pool.control.horizon().saturating_sub(near) } else { PARK_NS };
         if now - began >= SPIN_NS && ahead > 0 {
