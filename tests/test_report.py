@@ -89,3 +89,15 @@ def test_the_p99_shows_how_far_its_interval_reaches_and_nothing_where_it_has_non
     text = summary(Result.model_validate(content))
     assert "1.00 ms ±20%" in text
     assert "±" not in next(line for line in text.splitlines() if line.startswith("streaming"))
+
+
+@pytest.mark.parametrize(
+    ("percent", "shown"), [(0.0, "0%"), (0.00123, "<0.01%"), (0.0123, "0.0123%"), (97.44, "97.4%")]
+)
+def test_the_roof_is_a_share_without_digits_where_it_is_hardly_any(
+    percent: float, shown: str
+) -> None:
+    content = result_json()
+    content["components"]["consensus"]["goodput"]["percent_of_ceiling"] = percent
+    text = summary(Result.model_validate(content))
+    assert shown in next(line for line in text.splitlines() if line.startswith("consensus")).split()

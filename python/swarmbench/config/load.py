@@ -224,8 +224,6 @@ def _text(details: ErrorDetails) -> str:
         return str(context["problem"])
     if kind == "value_error":
         return str(context["error"])
-    if kind == "value_error":
-        return str(context["error"])
     if kind == "missing":
         return "is missing; give a value"
     if kind == "extra_forbidden":

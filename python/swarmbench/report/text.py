@@ -29,6 +29,8 @@ _STYLES = {
     "unresolved": "yellow",
     "censored": "cyan",
 }
+#: Columns of the longest name of an op of ours below its component's: it is not folded.
+_NAME_WIDTH = 17
 _NOTHING = "-"
 
 
@@ -172,7 +174,7 @@ def _figures_cells(figures: OperationFigures) -> tuple[str, ...]:
         amount = about_bytes(goodput.value) if in_bytes else about_count(goodput.value)
         value = f"{amount}/s" if in_bytes else f"{amount} {goodput.unit}/s"
         if goodput.percent_of_ceiling is not None:
-            roof = f"{goodput.percent_of_ceiling:.3g}%"
+            roof = _roof(goodput.percent_of_ceiling)
     offered = figures.offered_ops_s
     return (
         "closed" if offered is None else about_count(float(f"{offered:.3g}")),
@@ -182,6 +184,11 @@ def _figures_cells(figures: OperationFigures) -> tuple[str, ...]:
         value,
         roof,
     )
+
+
+def _roof(percent: float) -> str:
+    """Of what the machine can do; what is hardly any of it needs no digits."""
+    return "<0.01%" if 0 < percent < 0.01 else f"{percent:.3g}%"
 
 
 def _half_width(response: Percentiles) -> str:
@@ -221,7 +228,7 @@ def _criteria_table(criteria: Sequence[CriterionResult]) -> Table:
 
 def _table(first: str, *others: str) -> Table:
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
-    table.add_column(first, overflow="fold")
+    table.add_column(first, min_width=_NAME_WIDTH, overflow="fold")
     for name in others:
         table.add_column(name, justify="right", overflow="fold")
     return table

@@ -10,17 +10,17 @@ use super::{Engine, conserved, milliseconds, settings, workload};
 
 const DONE: Completion = Completion { status: Status::Ok, units: 3 };
 
-/// Notes how many operations come at once, and does them in `busy_ns` together.
+/// Notes which operations come at once, and does them in `busy_ns` together.
 #[derive(Clone)]
 struct Batcher {
-    sizes: Arc<Mutex<Vec<usize>>>,
+    came: Arc<Mutex<Vec<Vec<Request>>>>,
     busy_ns: u64,
     checked: u32,
 }
 
 impl Batcher {
     fn new(busy_ns: u64) -> Self {
-        Self { sizes: Arc::default(), busy_ns, checked: 0 }
+        Self { came: Arc::default(), busy_ns, checked: 0 }
     }
 }
 
@@ -37,7 +37,7 @@ impl Operation for Batcher {
         pause: &mut dyn Pause,
         ended: &mut Vec<Completion>,
     ) {
-        self.sizes.lock().unwrap().push(requests.len());
+        self.came.lock().unwrap().push(requests.to_vec());
         Busy::of(self.busy_ns).run(requests[0], pause);
         self.checked = requests.len() as u32;
         ended.extend(requests.iter().map(|_| DONE));
@@ -62,7 +62,7 @@ fn a_closed_loop_of_batches_counts_every_operation_once() {
         assert!(engine.settle(1_000_000_000));
         let reading = engine.reading(phase).unwrap()[0][0].clone();
         let counters = reading.counters;
-        let sizes = batcher.sizes.lock().unwrap();
+        let sizes: Vec<usize> = batcher.came.lock().unwrap().iter().map(Vec::len).collect();
         assert!(conserved(&counters) && counters.rejected == 0, "{counters:?}");
         assert_eq!(sizes.iter().sum::<usize>() as u64, counters.ok);
         assert_eq!(sizes.iter().max(), Some(&16));
@@ -133,36 +133,11 @@ fn a_batch_that_panics_or_loses_count_has_failed_in_all_its_operations() {
     assert_eq!(counters.units, 3 * counters.ok);
 }
 
-/// Notes which operations came, in batches of 1 ms.
-#[derive(Clone, Default)]
-struct Noting(Arc<Mutex<Vec<Request>>>);
-
-impl Operation for Noting {
-    fn run(&mut self, request: Request, pause: &mut dyn Pause) -> Completion {
-        let mut ended = Vec::new();
-        self.run_batch(&[request], pause, &mut ended);
-        ended[0]
-    }
-    fn run_batch(
-        &mut self,
-        requests: &[Request],
-        pause: &mut dyn Pause,
-        ended: &mut Vec<Completion>,
-    ) {
-        self.0.lock().unwrap().extend(requests);
-        Busy::of(1_000_000).run(requests[0], pause);
-        ended.extend(requests.iter().map(|_| DONE));
-    }
-    fn verify(&mut self) -> Verdict {
-        Verdict::default()
-    }
-}
-
 #[test]
 fn a_closed_loop_asks_for_runs_of_its_mix_in_which_no_operation_is_lost_or_doubled() {
     for (twofold, stopped) in [(false, false), (true, false), (false, true)] {
-        let noting = Noting::default();
-        let component = if twofold { made_twofold } else { made }(16, noting.clone());
+        let batcher = Batcher::new(1_000_000);
+        let component = if twofold { made_twofold } else { made }(16, batcher.clone());
         let mut load = workload(component, 0.0);
         load.weights = if twofold { vec![1.0, 3.0] } else { vec![1.0] };
         let engine = Engine::start(&settings(1), vec![load]).unwrap();
@@ -179,7 +154,7 @@ fn a_closed_loop_asks_for_runs_of_its_mix_in_which_no_operation_is_lost_or_doubl
         }
         assert_eq!(engine.system().occupancy(0).queue_depth, 0);
         let readings = engine.reading(phase).unwrap()[0].clone();
-        let noted = noting.0.lock().unwrap();
+        let noted = batcher.came.lock().unwrap().concat();
         let mut keys: Vec<u64> = noted.iter().map(|request| request.key).collect();
         keys.sort_unstable();
         keys.dedup();
