@@ -1,9 +1,10 @@
 //! Checks the last answer of a worker: cheaply every time, in full for a share of the operations.
 //!
-//! In full are checked the first operation of a type, the eighth, the 64th and so on, and every so
-//! many after that, so that short and long runs both see full checks at a bounded cost. An answer
-//! counts as checked where every damage to it would have been seen: a path and a batch of distances
-//! always, lookups and search trees where they were checked in full.
+//! In full are checked the first operation of a type, the 64th, the 4096th and so on, and every so
+//! many between, so that short and long runs both see full checks at a bounded cost. An answer
+//! counts as checked where every damage to it would have been seen: a path (which is held against
+//! what its search left behind) and a batch of distances always, lookups and search trees where
+//! they were checked in full.
 
 use super::super::{NoPause, Verdict};
 use super::Shared;
@@ -18,9 +19,12 @@ use super::worker::{Answer, Worker};
 
 /// One full check per so many operations of a type, and for paths one per 1 / 16 of the nodes: a
 /// full check costs the time of some thousand operations there and grows with the graph.
-const LOOKUPS_PER_FULL: u64 = 8;
+const LOOKUPS_PER_FULL: u64 = 64;
 const NODES_PER_PATH_FULL: u64 = 16;
 const TREES_PER_FULL: u64 = 512;
+
+/// One path in so many has its edges looked up, each some misses of the caches.
+const PATHS_PER_EDGES: u64 = 16;
 
 /// Keys looked at per batch that is not checked in full: one in so many.
 const KEYS_ONE_IN: usize = 64;
@@ -44,10 +48,10 @@ pub fn verify(worker: &mut Worker) -> Verdict {
             lookups_are_right(shared, keys, &worker.nodes, &worker.digests, stride)
         }
         Answer::Path { from, to, length } => {
-            let path = length.map(|length| &scratch.queue[..length]);
-            path.is_none_or(|path| path_is_sound(graph, from, to, path))
-                && (!(in_full || length.is_none())
-                    || path_is_shortest(graph, from, to, length, scratch))
+            let has_edges = in_full || worker.verified[1] % PATHS_PER_EDGES == 0;
+            paths::is_as_searched(graph, (from, to), length, scratch)
+                && (!has_edges || is_way(graph, &scratch.queue[..length.unwrap_or(0)]))
+                && (!in_full || path_is_shortest(graph, from, to, length, scratch))
         }
         Answer::Tree { root, reached } => {
             tree_is_sound(graph, root, reached, scratch, worker.verified[2])
@@ -75,8 +79,8 @@ fn next_is_full(worker: &mut Worker) -> Option<bool> {
     };
     worker.verified[op] += 1;
     let ordinal = worker.verified[op];
-    let is_power_of_eight = ordinal.is_power_of_two() && ordinal.trailing_zeros() % 3 == 0;
-    Some(is_power_of_eight || ordinal % one_in.max(1) == 0)
+    let is_power_of_64 = ordinal.is_power_of_two() && ordinal.trailing_zeros() % 6 == 0;
+    Some(is_power_of_64 || ordinal % one_in.max(1) == 0)
 }
 
 /// Misses are misses and hits the key's own node; the record's words are what they were made of.
@@ -104,11 +108,9 @@ fn lookups_are_right(
         .all(|place| nodes[place] == expected(keys[place]) && is_digest_right(place))
 }
 
-/// The path leads from end to end over edges that exist.
-fn path_is_sound(graph: &Graph, from: u32, to: u32, path: &[u32]) -> bool {
-    path.first() == Some(&from)
-        && path.last() == Some(&to)
-        && path.windows(2).all(|step| graph.has_edge(step[0], step[1]))
+/// The path leads over edges that exist.
+fn is_way(graph: &Graph, path: &[u32]) -> bool {
+    path.windows(2).all(|step| graph.has_edge(step[0], step[1]))
 }
 
 /// Its length is what a one-sided search of the whole component finds.
@@ -183,13 +185,14 @@ fn level_of(graph: &Graph, root: u32, node: u32, scratch: &Scratch) -> Option<u3
 }
 
 /// A level not yet known.
-const UNKNOWN: u64 = u64::MAX;
+const UNKNOWN: u32 = u32::MAX;
 
 /// The rules of Graph500 (specification 2.0, section 9): a tree without cycles, of existing edges
 /// between successive levels, that spans the component, and no edge skips a level; and as many
 /// arcs as said.
 fn tree_is_valid(graph: &Graph, root: u32, reached: Reached, scratch: &mut Scratch) -> bool {
     let Scratch { visited, parents, queue: walked, lanes: [levels, ..], .. } = scratch;
+    let levels: &mut [u32] = bytemuck::cast_slice_mut(levels);
     let connected = graph.connected();
     levels[..connected].fill(UNKNOWN);
     levels[root as usize] = 0;
@@ -204,11 +207,10 @@ fn tree_is_valid(graph: &Graph, root: u32, reached: Reached, scratch: &mut Scrat
             }
             walked[height] = above;
             height += 1;
-            let parent = parents[above as usize];
-            if !graph.has_edge(above, parent) {
+            above = parents[above as usize];
+            if above as usize >= connected {
                 return false;
             }
-            above = parent;
         }
         let base = levels[above as usize];
         for (step, &below) in (1..).zip(walked[..height].iter().rev()) {
@@ -217,11 +219,13 @@ fn tree_is_valid(graph: &Graph, root: u32, reached: Reached, scratch: &mut Scrat
     }
     arcs == reached.arcs
         && (0..connected as u32).all(|node| {
-            let level = levels[node as usize];
-            graph.row(node).iter().all(|&neighbour| {
-                let other = levels[neighbour as usize];
-                level == other
-                    || (level != UNKNOWN && other != UNKNOWN && level.abs_diff(other) == 1)
-            })
+            let (row, level) = (graph.row(node), levels[node as usize]);
+            let hangs = level == 0
+                || level == UNKNOWN
+                || row.binary_search(&parents[node as usize]).is_ok();
+            // Every edge once, from its smaller end: levels of the bigger ones are in a cache.
+            let bigger = &row[..row.partition_point(|&neighbour| neighbour < node)];
+            let apart = bigger.iter().map(|&other| levels[other as usize].abs_diff(level));
+            hangs && apart.fold(0, u32::max) <= 1
         })
 }

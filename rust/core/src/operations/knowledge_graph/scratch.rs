@@ -2,6 +2,7 @@
 
 use super::super::Pause;
 use super::pages::zeroed;
+use super::paths::Ending;
 
 /// Arcs looked at between two pause points: about 100 µs of random reads.
 const ARCS_PER_PAUSE: u32 = 16_384;
@@ -18,6 +19,8 @@ pub struct Scratch {
     pub sides: Vec<u64>,
     /// 64-bit words by node: the queues of a bidirectional search, or the lanes of 64 searches.
     pub lanes: [Vec<u64>; 3],
+    /// How the last bidirectional search ended.
+    pub ending: Ending,
 }
 
 impl Scratch {
@@ -30,6 +33,7 @@ impl Scratch {
             next: zeroed(nodes.div_ceil(64)),
             sides: zeroed(nodes.div_ceil(32)),
             lanes: [zeroed(nodes), zeroed(nodes), zeroed(nodes)],
+            ending: Ending::Same,
         };
         scratch.touch();
         scratch

@@ -4,9 +4,11 @@ use std::sync::Arc;
 
 use super::super::super::{Build, Fault, NoPause, Operation, Request, Verdict};
 use super::super::lookup::MISSING;
+use super::super::paths::{Ending, is_as_searched, shortest_path};
 use super::super::search::tests::small;
 use super::super::worker::{Answer, Worker};
 use super::super::{BFS, NODE_LOOKUP, OPS, PATH_BATCH, PATH_FINDING, Parameters, Shape, prepare};
+use super::{graph_of, with_scratch};
 
 fn worker(graph: Shape) -> Worker {
     let search = small();
@@ -51,9 +53,7 @@ fn right_answers_pass_on_both_graphs() {
         for op in [NODE_LOOKUP, PATH_FINDING, BFS, PATH_BATCH] {
             for key in 0..20 {
                 ran(&mut worker, op, key);
-                let is_full = [PATH_FINDING, PATH_BATCH].contains(&op)
-                    || [0, 7].contains(&key)
-                    || (op == NODE_LOOKUP && key == 15);
+                let is_full = [PATH_FINDING, PATH_BATCH].contains(&op) || key == 0;
                 let expected = Verdict { checked: u32::from(is_full), violations: 0 };
                 assert_eq!(worker.verify(), expected, "{graph:?} {op} {key}");
             }
@@ -138,6 +138,74 @@ fn a_detour_is_seen() {
         worker.answer = Answer::Path { from, to, length: Some(length + 2) };
     });
     assert_eq!(found, 1);
+}
+
+#[test]
+fn damage_to_a_path_is_seen_where_neither_its_edges_nor_its_length_are_looked_up() {
+    for graph in [Shape::Rmat, Shape::Grid] {
+        let mut worker = worker(graph);
+        for (known, fault) in Fault::ALL {
+            for key in 0..40 {
+                worker.verified = [0, 1, 0, 0];
+                ran(&mut worker, PATH_FINDING, key);
+                let damaged = u32::from(worker.plant(fault));
+                let expected = Verdict { checked: 1, violations: damaged };
+                assert_eq!(worker.verify(), expected, "{graph:?} {known} {key}");
+            }
+        }
+    }
+}
+
+/// Violations of a path whose second node is another one, in the search's own records as well.
+fn violations_of_a_misled_search(replaced: impl Fn(&Worker, u32) -> u32) -> u32 {
+    let key = long_path_key(Shape::Grid);
+    violations(Shape::Grid, PATH_FINDING, key, |worker| {
+        let Ending::Met { places: [mut place, _], hops } = worker.scratch.ending else {
+            panic!("the sides met");
+        };
+        assert!(hops[0] > 0, "the second node was reached from the first");
+        let [forward, ..] = &worker.scratch.lanes;
+        while forward[place] as u32 != 0 {
+            place = forward[place] as u32 as usize;
+        }
+        let node = replaced(worker, worker.scratch.queue[1]);
+        let entry = &mut worker.scratch.lanes[0][place];
+        *entry = u64::from(node) << 32 | u64::from(*entry as u32);
+        worker.scratch.queue[1] = node;
+    })
+}
+
+#[test]
+fn a_search_that_went_over_no_edge_is_seen_where_edges_are_looked_up() {
+    assert_eq!(violations_of_a_misled_search(|_, node| node), 0);
+    let far = |worker: &Worker, node: u32| {
+        let graph = &worker.shared.graph;
+        let from = worker.scratch.queue[0];
+        (0..4000).find(|&other| other != node && !graph.has_edge(from, other)).unwrap()
+    };
+    assert_eq!(violations_of_a_misled_search(far), 1);
+}
+
+#[test]
+fn ends_without_a_way_between_them_are_proved_and_not_believed() {
+    // Two rings, one of four nodes and one of three.
+    let edges = vec![(0, 1), (1, 2), (2, 3), (3, 0), (4, 5), (5, 6), (6, 4)];
+    let graph = graph_of(&(7, edges), 1);
+    with_scratch(&graph, |scratch, meter| {
+        let (here, there) = (graph.inner[0], graph.inner[4]);
+        assert_eq!(shortest_path(&graph, here, there, scratch, meter), None);
+        let ends = (here, there);
+        assert!(is_as_searched(&graph, ends, None, scratch));
+        assert!(!is_as_searched(&graph, ends, Some(2), scratch), "a path out of nothing");
+        let Ending::Exhausted { side, reached } = scratch.ending else { panic!("it has no way") };
+        let end = if side == 0 { here } else { there };
+        assert!(!is_as_searched(&graph, (end, end), None, scratch), "the end is among the reached");
+        scratch.ending = Ending::Exhausted { side, reached: reached - 1 };
+        assert!(!is_as_searched(&graph, ends, None, scratch), "a node was left out");
+        scratch.ending = Ending::Exhausted { side: 1 - side, reached };
+        assert!(!is_as_searched(&graph, ends, None, scratch), "the other side was not exhausted");
+        assert!(scratch.sides.iter().all(|&marks| marks == 0), "no mark is left");
+    });
 }
 
 #[test]
