@@ -9,6 +9,7 @@ mod assistant;
 mod checksum;
 mod consensus;
 mod evolution;
+mod instructions;
 mod knowledge_graph;
 mod memory;
 mod null;

@@ -8,6 +8,7 @@ use super::packed;
 use super::parameters::Mix;
 use super::vector::{Plain, Two, Vector};
 use super::votes::{Aim, Digest, SEQUENCE_MAX, Vote};
+use crate::operations::instructions::InstructionSet;
 use crate::random::{MULTIPLIERS, WEYL};
 
 /// Lanes of the widest group of vectors.
@@ -39,21 +40,19 @@ macro_rules! by_mix {
 
 /// The generator of a mix on this CPU.
 pub fn best(mix: Mix) -> Fill {
-    #[cfg(all(target_arch = "x86_64", avx512_intrinsics))]
-    if std::arch::is_x86_feature_detected!("avx512f") {
-        return match mix {
+    match InstructionSet::best() {
+        InstructionSet::Portable => portable(mix),
+        #[cfg(target_arch = "x86_64")]
+        InstructionSet::Avx2 => by_mix!(mix, fill_avx2),
+        #[cfg(all(target_arch = "x86_64", avx512_intrinsics))]
+        InstructionSet::Avx512 | InstructionSet::Avx512Vnni => match mix {
             Mix::Byzantine => fill_avx512::<BYZANTINE>,
             Mix::Uniform => packed::fill::<UNIFORM>,
             Mix::Zipf => packed::fill::<ZIPF>,
             Mix::Same => packed::fill::<SAME>,
             Mix::Duplicates => packed::fill::<DUPLICATES>,
-        };
+        },
     }
-    #[cfg(target_arch = "x86_64")]
-    if std::arch::is_x86_feature_detected!("avx2") {
-        return by_mix!(mix, fill_avx2);
-    }
-    portable(mix)
 }
 
 /// The generator of a mix on any CPU.
@@ -63,15 +62,13 @@ pub fn portable(mix: Mix) -> Fill {
 
 /// The scorer of this CPU.
 pub fn best_score() -> Score {
-    #[cfg(all(target_arch = "x86_64", avx512_intrinsics))]
-    if std::arch::is_x86_feature_detected!("avx512f") {
-        return score_avx512;
+    match InstructionSet::best() {
+        InstructionSet::Portable => score::<Plain>,
+        #[cfg(target_arch = "x86_64")]
+        InstructionSet::Avx2 => score_avx2,
+        #[cfg(all(target_arch = "x86_64", avx512_intrinsics))]
+        InstructionSet::Avx512 | InstructionSet::Avx512Vnni => score_avx512,
     }
-    #[cfg(target_arch = "x86_64")]
-    if std::arch::is_x86_feature_detected!("avx2") {
-        return score_avx2;
-    }
-    score::<Plain>
 }
 
 fn fill_plain<const MIX: u8>(aim: &Aim<'_>, first: u32, votes: &mut [Vote]) -> Digest {

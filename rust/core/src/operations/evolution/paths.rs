@@ -5,6 +5,7 @@ use super::lanes::{Line, Plain};
 use super::numbers::{MLP, RASTRIGIN, SPHERE};
 use super::parameters::Plan;
 use super::population::Digest;
+use crate::operations::instructions::InstructionSet;
 
 pub type Breed = fn(&Family<'_>, &mut Brood<'_>);
 /// Writes the first population's individuals from the given number on.
@@ -39,17 +40,22 @@ pub fn best() -> Path {
 
 /// Every path that this CPU can take, the best first.
 pub fn paths() -> Vec<Path> {
-    let mut found = Vec::new();
-    #[cfg(all(target_arch = "x86_64", avx512_intrinsics))]
-    if std::arch::is_x86_feature_detected!("avx512f") {
-        found.push(avx512::PATH);
-    }
-    #[cfg(target_arch = "x86_64")]
-    if std::arch::is_x86_feature_detected!("avx2") {
-        found.push(avx2::PATH);
-    }
-    found.push(PORTABLE);
+    let mut found: Vec<Path> = InstructionSet::available().filter_map(of).collect();
+    found.reverse();
     found
+}
+
+/// The path that these instructions are the first to allow.
+fn of(instructions: InstructionSet) -> Option<Path> {
+    match instructions {
+        InstructionSet::Portable => Some(PORTABLE),
+        #[cfg(target_arch = "x86_64")]
+        InstructionSet::Avx2 => Some(avx2::PATH),
+        #[cfg(all(target_arch = "x86_64", avx512_intrinsics))]
+        InstructionSet::Avx512 => Some(avx512::PATH),
+        #[cfg(all(target_arch = "x86_64", avx512_intrinsics))]
+        InstructionSet::Avx512Vnni => None,
+    }
 }
 
 /// Compiles the bodies for a kind of vector; for use where its feature was detected.

@@ -6,11 +6,12 @@
 //! and compared under their masks.
 
 use crate::operations::Pause;
+use crate::operations::instructions::InstructionSet;
 use crate::random::{philox, stream_key};
 
 use super::forest::{below, skewed};
 use super::patterns::pair;
-use super::sieve::{MARGIN, Sieve, WINDOW, Way, Window, window_at};
+use super::sieve::{MARGIN, Sieve, WINDOW, Window, window_at};
 
 /// Bytes of a pattern at most.
 pub const LENGTH_MAX: usize = 32;
@@ -134,7 +135,7 @@ impl BytePatterns {
     /// bytes more than `length`; `candidates` has room for a `ROUND`.
     pub fn run(
         &self,
-        way: Way,
+        instructions: InstructionSet,
         text: &[u8],
         length: usize,
         candidates: &mut [u32],
@@ -146,7 +147,8 @@ impl BytePatterns {
         for first in (0..length).step_by(ROUND) {
             let last = (first + ROUND).min(length);
             for family in &self.families {
-                let passed = family.sieve.sift(way, text, (first, last, self.stride), candidates);
+                let passed =
+                    family.sieve.sift(instructions, text, (first, last, self.stride), candidates);
                 for &position in &candidates[..passed] {
                     self.confirm(family, text, length, position as usize, pairs);
                 }

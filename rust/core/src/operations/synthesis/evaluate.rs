@@ -9,9 +9,10 @@ use super::expansion::{Expander, STRIDE, Texts};
 use super::matching::Matcher;
 use super::patterns::place_of;
 use super::rewriting::{Rewriter, Rewritten};
-use super::sieve::{MARGIN, Way};
+use super::sieve::MARGIN;
 use super::tile::{TOKENS, Tile};
-use super::tiles::{TreeTemplates, best};
+use super::tiles::TreeTemplates;
+use crate::operations::instructions::InstructionSet;
 use crate::operations::{Array, Arrays, BuildError, NoPause};
 
 /// The answers of `op`.
@@ -87,8 +88,8 @@ fn compare(inputs: &Arrays) -> Result<Arrays, BuildError> {
         return Err(wrong("template_tokens", "does not fit template_flags"));
     }
     let templates = TreeTemplates::new(tokens, flags, trees);
-    let mut pairs = Vec::new();
-    templates.run(best().0, trees, &mut Tile::default(), &mut pairs, &mut NoPause);
+    let (compare, mut pairs) = (InstructionSet::best().compare(), Vec::new());
+    templates.run(compare, trees, &mut Tile::default(), &mut pairs, &mut NoPause);
     Ok(pairs_to(&pairs, "tree", "template"))
 }
 
@@ -103,6 +104,7 @@ fn match_bytes(inputs: &Arrays) -> Result<Arrays, BuildError> {
     let mut padded = text.to_vec();
     padded.resize(text.len() + MARGIN, 0);
     let (mut candidates, mut pairs) = (vec![0; ROUND], Vec::new());
-    patterns.run(Way::best(), &padded, text.len(), &mut candidates, &mut pairs, &mut NoPause);
+    let best = InstructionSet::best();
+    patterns.run(best, &padded, text.len(), &mut candidates, &mut pairs, &mut NoPause);
     Ok(pairs_to(&pairs, "position", "pattern"))
 }

@@ -4,6 +4,8 @@
 //! look-up and one test decide 64 nodes at a time, whatever the number of patterns is. Roots
 //! without a type are looked for in the same way by eleven bits of their values.
 
+use crate::operations::instructions::InstructionSet;
+
 /// Nodes looked at together.
 pub const BLOCK: usize = 64;
 /// Classes of child counts.
@@ -22,23 +24,15 @@ pub struct Filter {
 /// Bits of the nodes of a block that a filter lets through; both slices have 64.
 pub type Look = fn(&Filter, kinds: &[u8], counts: &[u8]) -> u64;
 
-/// The fastest look that this machine can run.
-pub fn best() -> (Look, &'static str) {
-    available().pop().unwrap_or((portable, "portable"))
-}
-
-/// All looks that this machine can run, slowest first.
-pub fn available() -> Vec<(Look, &'static str)> {
-    #[allow(unused_mut, reason = "more on some targets")]
-    let mut looks: Vec<(Look, &'static str)> = vec![(portable, "portable")];
-    #[cfg(all(target_arch = "x86_64", avx512_intrinsics))]
-    if std::arch::is_x86_feature_detected!("avx512f")
-        && std::arch::is_x86_feature_detected!("avx512bw")
-        && std::arch::is_x86_feature_detected!("avx512vbmi")
-    {
-        looks.push((x86::look, "avx512-vbmi"));
+impl InstructionSet {
+    /// The look by these instructions.
+    pub fn look(self) -> Look {
+        match self {
+            #[cfg(all(target_arch = "x86_64", avx512_intrinsics))]
+            Self::Avx512Vnni => x86::look,
+            _ => portable,
+        }
     }
-    looks
 }
 
 fn portable(filter: &Filter, kinds: &[u8], counts: &[u8]) -> u64 {
@@ -59,7 +53,7 @@ mod x86 {
 
     pub fn look(filter: &Filter, kinds: &[u8], counts: &[u8]) -> u64 {
         assert!(kinds.len() == BLOCK && counts.len() == BLOCK, "a whole block");
-        // SAFETY: `available` hands this function out only where the features were detected.
+        // SAFETY: `InstructionSet::look` hands this function out only where the set was detected.
         unsafe { look_avx512(filter, kinds, counts) }
     }
 
@@ -106,8 +100,8 @@ mod tests {
                 let row = filter.classes[usize::from(kinds[place])];
                 bits | u64::from(row >> counts[place].min(7) & 1) << place
             });
-            for (look, name) in available() {
-                prop_assert_eq!(look(&filter, &kinds, &counts), expected, "{}", name);
+            for set in InstructionSet::available() {
+                prop_assert_eq!(set.look()(&filter, &kinds, &counts), expected, "{:?}", set);
             }
         }
     }

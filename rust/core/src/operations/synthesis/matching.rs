@@ -5,6 +5,7 @@ use super::forest::Forest;
 use super::index::{Index, Rows};
 use super::patterns::{Patterns, pair};
 use crate::operations::Pause;
+use crate::operations::instructions::InstructionSet;
 
 /// Nodes between two pauses: 10 to 200 µs.
 const PAUSE_NODES: usize = 1024;
@@ -19,7 +20,7 @@ pub struct Matcher {
 
 impl Matcher {
     pub fn new(patterns: Patterns) -> Self {
-        Self { index: Index::new(&patterns), look: super::filter::best().0, patterns }
+        Self { index: Index::new(&patterns), look: InstructionSet::best().look(), patterns }
     }
 
     /// Appends the pairs of a forest to `pairs`.

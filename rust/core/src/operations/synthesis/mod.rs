@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use serde_json::json;
 
+use crate::operations::instructions::InstructionSet;
 use crate::operations::{Arrays, Build, BuildError, Component, Operation};
 
 mod arrays;
@@ -30,6 +31,7 @@ mod sieve;
 mod tests;
 mod tile;
 mod tiles;
+mod tokens;
 mod worker;
 
 use bytes::BytePatterns;
@@ -193,9 +195,7 @@ impl Component for Synthesis {
             "index": {"cells": cells, "tables": tables, "listed": listed,
                       "bytes": shared.matcher.index.held_bytes()},
             "shared_bytes": shared.held_bytes(),
-            "look": filter::best().1,
-            "compare": tiles::best().1,
-            "sieve": sieve::Way::best().name(),
+            "instructions": InstructionSet::best().name(),
             "pairs": mean(expected.matches.iter().map(|digest| digest.pairs).sum()),
             "expanded_bytes": mean(expected.expansions.iter().map(|digest| digest.bytes).sum()),
             "rewrites": mean(expected.rewrites.iter().map(|digest| digest.rewrites).sum()),

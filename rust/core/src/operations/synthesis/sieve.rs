@@ -9,6 +9,8 @@
 //! one bucket is in all of them, a position passes. Looking 64 bytes up in a table of 128 is one
 //! instruction (VBMI): the idea of Hyperscan's Teddy (Wang et al., NSDI 2019), with whole bytes.
 
+use crate::operations::instructions::InstructionSet;
+
 /// Bytes of a window.
 pub const WINDOW: usize = 4;
 
@@ -17,42 +19,6 @@ pub const WINDOW: usize = 4;
 pub struct Window {
     pub bytes: u32,
     pub demanded: u32,
-}
-
-/// Which way a text is looked at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Way {
-    Portable,
-    #[cfg(all(target_arch = "x86_64", avx512_intrinsics))]
-    Avx512,
-}
-
-impl Way {
-    /// All that this machine can go, slowest first.
-    pub fn available() -> Vec<Self> {
-        #[allow(unused_mut, reason = "more on some targets")]
-        let mut ways = vec![Self::Portable];
-        #[cfg(all(target_arch = "x86_64", avx512_intrinsics))]
-        if std::arch::is_x86_feature_detected!("avx512f")
-            && std::arch::is_x86_feature_detected!("avx512bw")
-            && std::arch::is_x86_feature_detected!("avx512vbmi")
-        {
-            ways.push(Self::Avx512);
-        }
-        ways
-    }
-
-    pub fn best() -> Self {
-        Self::available().pop().unwrap_or(Self::Portable)
-    }
-
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Portable => "portable",
-            #[cfg(all(target_arch = "x86_64", avx512_intrinsics))]
-            Self::Avx512 => "avx512-vbmi",
-        }
-    }
 }
 
 /// Positions looked at together by buckets.
@@ -119,17 +85,17 @@ impl Sieve {
     /// `MARGIN` bytes behind `to`.
     pub fn sift(
         &self,
-        way: Way,
+        instructions: InstructionSet,
         text: &[u8],
         (from, to, stride): (usize, usize, usize),
         candidates: &mut [u32],
     ) -> usize {
         assert!(candidates.len() >= to - from && text.len() >= to + MARGIN, "room for all");
         assert!(stride == 1 || stride == 2 || stride == 4, "a part of a window");
-        match (way, &self.buckets) {
-            // SAFETY: the way is only made where the features were detected; lengths checked.
+        match (instructions, &self.buckets) {
+            // SAFETY: the set is only made where it was detected; lengths checked.
             #[cfg(all(target_arch = "x86_64", avx512_intrinsics))]
-            (Way::Avx512, Some(buckets)) => unsafe {
+            (InstructionSet::Avx512Vnni, Some(buckets)) => unsafe {
                 self.sift_avx512(buckets, text, (from, to, stride), candidates)
             },
             _ => self.sift_portable(text, (from, to, stride), candidates),

@@ -6,6 +6,7 @@
 //! nearly every tile, and where many templates share the rarest they fall with it.
 
 use crate::operations::Pause;
+use crate::operations::instructions::InstructionSet;
 use crate::random::{philox, stream_key};
 
 use super::forest::{below, skewed};
@@ -62,26 +63,17 @@ pub struct TreeTemplates {
 /// Turns up to 64 trees into the tile and compares it; appends pairs.
 pub type Compare = fn(&TreeTemplates, trees: &[u8], &mut Tile, first: u32, &mut Vec<u64>);
 
-/// The fastest comparison that this machine can run.
-pub fn best() -> (Compare, &'static str) {
-    available().pop().unwrap_or((portable, "portable"))
-}
-
-/// All comparisons that this machine can run, slowest first.
-pub fn available() -> Vec<(Compare, &'static str)> {
-    #[allow(unused_mut, reason = "more on some targets")]
-    let mut kinds: Vec<(Compare, &'static str)> = vec![(portable, "portable")];
-    #[cfg(target_arch = "x86_64")]
-    if std::arch::is_x86_feature_detected!("avx2") {
-        kinds.push((avx2, "avx2"));
+impl InstructionSet {
+    /// The comparison by these instructions.
+    pub fn compare(self) -> Compare {
+        match self {
+            Self::Portable => portable,
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 => avx2,
+            #[cfg(all(target_arch = "x86_64", avx512_intrinsics))]
+            Self::Avx512 | Self::Avx512Vnni => avx512,
+        }
     }
-    #[cfg(all(target_arch = "x86_64", avx512_intrinsics))]
-    if std::arch::is_x86_feature_detected!("avx512f")
-        && std::arch::is_x86_feature_detected!("avx512bw")
-    {
-        kinds.push((avx512, "avx512bw"));
-    }
-    kinds
 }
 
 fn portable(
@@ -115,7 +107,7 @@ macro_rules! compiled {
             ) {
                 templates.compare::<x86::$rows>(trees, tile, first, pairs);
             }
-            // SAFETY: `available` hands this function out only where the feature was detected.
+            // SAFETY: `InstructionSet::compare` hands this out only where the set was detected.
             unsafe { body(templates, trees, tile, first, pairs) }
         }
     };

@@ -10,10 +10,10 @@ use super::expected::{ExpansionDigest, RewriteDigest};
 use super::forest::TREE_NODES;
 use super::matching::PairDigest;
 use super::rewriting::Rewritten;
-use super::sieve::Way;
 use super::tile::Tile;
-use super::tiles::{Compare, best};
+use super::tiles::Compare;
 use super::{Shared, op};
+use crate::operations::instructions::InstructionSet;
 use crate::operations::pages::filled;
 use crate::operations::{Completion, Fault, Operation, Pause, Request, Status, Verdict};
 
@@ -27,7 +27,7 @@ pub struct Worker {
     pub rewritten: Rewritten,
     tile: Box<Tile>,
     compare: Compare,
-    way: Way,
+    instructions: InstructionSet,
     candidates: Vec<u32>,
     /// The op and the input of the last operation that succeeded.
     last: Option<(u8, usize)>,
@@ -42,6 +42,7 @@ fn room<T: Clone + Default>(length: usize) -> Vec<T> {
 
 impl Worker {
     pub fn new(shared: Arc<Shared>) -> Self {
+        let instructions = InstructionSet::best();
         let parameters = &shared.parameters;
         let nodes = parameters.nodes as usize;
         let mut rewritten = Rewritten::with_capacity();
@@ -54,8 +55,8 @@ impl Worker {
             written: 0,
             rewritten,
             tile: Box::default(),
-            compare: best().0,
-            way: Way::best(),
+            compare: instructions.compare(),
+            instructions,
             candidates: filled(ROUND),
             last: None,
             shared,
@@ -78,7 +79,7 @@ impl Worker {
         self.written = shared.expander.measure(instances, &mut self.offsets, most, pause).ok()?;
         shared.expander.write(instances, &self.offsets, &mut self.bytes, pause);
         shared.totals.expanded_bytes.fetch_add(self.written as u64, Relaxed);
-        Some(self.written as u64)
+        Some(instances.len() as u64)
     }
 
     fn transform(&mut self, index: usize, pause: &mut dyn Pause) -> Option<u64> {
@@ -103,7 +104,7 @@ impl Worker {
         let length = shared.parameters.text_bytes as usize;
         self.pairs.clear();
         let (candidates, pairs) = (&mut self.candidates, &mut self.pairs);
-        shared.byte_patterns.run(self.way, &shared.text, length, candidates, pairs, pause);
+        shared.byte_patterns.run(self.instructions, &shared.text, length, candidates, pairs, pause);
         Some(length as u64)
     }
 

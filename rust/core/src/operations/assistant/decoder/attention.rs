@@ -125,12 +125,14 @@ impl Kernels {
     pub fn attend(self, query: &[f32], head: &Head<'_>, position: usize, output: &mut [f32]) {
         match self {
             Self::Portable => attend_body(query, head, position, output),
-            // SAFETY: the kind is only made where the features were detected.
+            // SAFETY: the set is only made where it was detected.
             #[cfg(target_arch = "x86_64")]
             Self::Avx2 => unsafe { attend_avx2(query, head, position, output) },
-            // SAFETY: as above; every processor with AVX-512F has FMA.
+            // SAFETY: as above; a set has all of those before it.
             #[cfg(all(target_arch = "x86_64", avx512_intrinsics))]
-            Self::Avx512 => unsafe { attend_avx512(query, head, position, output) },
+            Self::Avx512 | Self::Avx512Vnni => unsafe {
+                attend_avx512(query, head, position, output)
+            },
         }
     }
 
@@ -139,7 +141,7 @@ impl Kernels {
     pub fn normalise(self, vector: &[f32], normal: &mut [f32]) {
         let factor = match self {
             Self::Portable => inverse_root(vector),
-            // SAFETY: every other kind is only made where AVX2 and FMA are there.
+            // SAFETY: every other set has AVX2 and FMA.
             #[cfg(target_arch = "x86_64")]
             _ => unsafe { inverse_root_fused(vector) },
         };

@@ -10,51 +10,15 @@ use super::kernels_avx2 as avx2;
 #[cfg(all(target_arch = "x86_64", avx512_intrinsics))]
 use super::kernels_avx512 as avx512;
 use super::{LANES, Line, Matrix};
+use crate::operations::instructions::InstructionSet;
 
 /// An input that is not zero: its number and its value.
 pub type Input = (u32, f32);
 
-/// Which instructions this machine offers, best last.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kernels {
-    Portable,
-    #[cfg(target_arch = "x86_64")]
-    Avx2,
-    #[cfg(all(target_arch = "x86_64", avx512_intrinsics))]
-    Avx512,
-}
+/// Kernels are methods of the instructions that they are compiled for.
+pub type Kernels = InstructionSet;
 
-impl Kernels {
-    /// All that this machine can run, slowest first.
-    pub fn available() -> Vec<Self> {
-        #[allow(unused_mut, reason = "more on some targets")]
-        let mut kinds = vec![Self::Portable];
-        #[cfg(target_arch = "x86_64")]
-        if std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma")
-        {
-            kinds.push(Self::Avx2);
-        }
-        #[cfg(all(target_arch = "x86_64", avx512_intrinsics))]
-        if std::arch::is_x86_feature_detected!("avx512f") {
-            kinds.push(Self::Avx512);
-        }
-        kinds
-    }
-
-    pub fn best() -> Self {
-        Self::available().pop().unwrap_or(Self::Portable)
-    }
-
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Portable => "portable",
-            #[cfg(target_arch = "x86_64")]
-            Self::Avx2 => "avx2",
-            #[cfg(all(target_arch = "x86_64", avx512_intrinsics))]
-            Self::Avx512 => "avx512",
-        }
-    }
-
+impl InstructionSet {
     /// `outputs[o] = scale * sum of weight[o][i] * value` over `inputs`, for the outputs of the
     /// whole blocks from `first` on that `outputs` has room for.
     #[inline]
@@ -72,13 +36,13 @@ impl Kernels {
         assert!(inputs.iter().all(|(input, _)| (*input as usize) < matrix.inputs));
         match self {
             Self::Portable => portable(lines, matrix.inputs, inputs, scale, outputs),
-            // SAFETY: the kind is only made where the features were detected; the lines are whole
+            // SAFETY: the set is only made where it was detected; the lines are whole
             // blocks of `matrix.inputs`, one per 64 outputs, and every input's number is below it.
             #[cfg(target_arch = "x86_64")]
             Self::Avx2 => unsafe { avx2::multiply(lines, matrix.inputs, inputs, scale, outputs) },
             // SAFETY: as above.
             #[cfg(all(target_arch = "x86_64", avx512_intrinsics))]
-            Self::Avx512 => unsafe {
+            Self::Avx512 | Self::Avx512Vnni => unsafe {
                 avx512::multiply(lines, matrix.inputs, inputs, scale, outputs)
             },
         }

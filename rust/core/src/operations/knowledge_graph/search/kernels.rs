@@ -8,6 +8,7 @@ use super::codes::{Line, TILE};
 use super::kernels_avx2 as avx2;
 #[cfg(all(target_arch = "x86_64", avx512_intrinsics))]
 use super::kernels_avx512 as avx512;
+use crate::operations::instructions::InstructionSet;
 
 /// Queries that share one pass over a tile.
 pub const QUERIES: usize = 4;
@@ -29,49 +30,10 @@ pub struct Asked<'a> {
     pub count: usize,
 }
 
-/// Which instructions this machine offers, best last.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kernels {
-    Portable,
-    #[cfg(target_arch = "x86_64")]
-    Avx2,
-    #[cfg(all(target_arch = "x86_64", avx512_intrinsics))]
-    Avx512,
-}
+/// Kernels are methods of the instructions that they are compiled for.
+pub type Kernels = InstructionSet;
 
-impl Kernels {
-    /// All that this machine can run, slowest first.
-    pub fn available() -> Vec<Self> {
-        #[allow(unused_mut, reason = "more on some targets")]
-        let mut kinds = vec![Self::Portable];
-        #[cfg(target_arch = "x86_64")]
-        if std::arch::is_x86_feature_detected!("avx2") {
-            kinds.push(Self::Avx2);
-        }
-        #[cfg(all(target_arch = "x86_64", avx512_intrinsics))]
-        if std::arch::is_x86_feature_detected!("avx512f")
-            && std::arch::is_x86_feature_detected!("avx512bw")
-            && std::arch::is_x86_feature_detected!("avx512vnni")
-        {
-            kinds.push(Self::Avx512);
-        }
-        kinds
-    }
-
-    pub fn best() -> Self {
-        Self::available().pop().unwrap_or(Self::Portable)
-    }
-
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Portable => "portable",
-            #[cfg(target_arch = "x86_64")]
-            Self::Avx2 => "avx2",
-            #[cfg(all(target_arch = "x86_64", avx512_intrinsics))]
-            Self::Avx512 => "avx512-vnni",
-        }
-    }
-
+impl InstructionSet {
     /// Tiles between two pauses, about 10 to 50 µs of work for `QUERIES` queries of 128 dimensions.
     pub fn chunk_tiles(self) -> usize {
         match self {
@@ -79,7 +41,9 @@ impl Kernels {
             #[cfg(target_arch = "x86_64")]
             Self::Avx2 => 64,
             #[cfg(all(target_arch = "x86_64", avx512_intrinsics))]
-            Self::Avx512 => 128,
+            Self::Avx512 => 64,
+            #[cfg(all(target_arch = "x86_64", avx512_intrinsics))]
+            Self::Avx512Vnni => 128,
         }
     }
 
@@ -89,12 +53,15 @@ impl Kernels {
         assert!(tile.len() * 2 == query.len(), "a tile and a query of different dimensions");
         match self {
             Self::Portable => portable_dots(tile, query),
-            // SAFETY: the kind is only made where the features were detected; lengths checked.
+            // SAFETY: the set is only made where it was detected; lengths checked.
             #[cfg(target_arch = "x86_64")]
             Self::Avx2 => unsafe { avx2::dots(tile, query) },
+            // SAFETY: as above; a set has all of those before it.
+            #[cfg(all(target_arch = "x86_64", avx512_intrinsics))]
+            Self::Avx512 => unsafe { avx2::dots(tile, query) },
             // SAFETY: as above.
             #[cfg(all(target_arch = "x86_64", avx512_intrinsics))]
-            Self::Avx512 => unsafe { avx512::dots(tile, query) },
+            Self::Avx512Vnni => unsafe { avx512::dots(tile, query) },
         }
     }
 
@@ -107,9 +74,9 @@ impl Kernels {
         assert!(groups > 0 && high.len() % groups == 0 && high.len() == low.len());
         assert!(sums.len() == high.len() / groups * TILE, "as many sums as lanes");
         match self {
-            // SAFETY: the kind is only made where the features were detected; lengths checked.
+            // SAFETY: the set is only made where it was detected; lengths checked.
             #[cfg(all(target_arch = "x86_64", avx512_intrinsics))]
-            Self::Avx512 => unsafe { avx512::whole_dots(high, low, query, sums) },
+            Self::Avx512Vnni => unsafe { avx512::whole_dots(high, low, query, sums) },
             other => {
                 let tiles = high.chunks_exact(groups).zip(low.chunks_exact(groups));
                 for ((high, low), sums) in tiles.zip(sums.chunks_exact_mut(TILE)) {
@@ -127,9 +94,9 @@ impl Kernels {
     pub fn at_least(self, dots: &[i32], least: i32) -> u16 {
         let dots: &[i32] = &dots[..TILE];
         match self {
-            // SAFETY: the kind is only made where the features were detected; length checked.
+            // SAFETY: the set is only made where it was detected; length checked.
             #[cfg(all(target_arch = "x86_64", avx512_intrinsics))]
-            Self::Avx512 => unsafe { avx512::at_least(dots, least) },
+            Self::Avx512Vnni => unsafe { avx512::at_least(dots, least) },
             _ => (dots.iter().enumerate())
                 .fold(0, |lanes, (lane, &dot)| lanes | u16::from(dot >= least) << lane),
         }
@@ -142,9 +109,9 @@ impl Kernels {
         assert!(groups > 0 && plane.len() % groups == 0, "a plane of whole tiles");
         assert!(asked.queries.iter().all(|query| query.len() == 2 * groups));
         match self {
-            // SAFETY: the kind is only made where the features were detected; lengths checked.
+            // SAFETY: the set is only made where it was detected; lengths checked.
             #[cfg(all(target_arch = "x86_64", avx512_intrinsics))]
-            Self::Avx512 => unsafe { avx512::filter(plane, groups, asked, hits) },
+            Self::Avx512Vnni => unsafe { avx512::filter(plane, groups, asked, hits) },
             other => {
                 for (tile, lines) in plane.chunks_exact(groups).enumerate() {
                     for query in 0..asked.count {
@@ -167,9 +134,9 @@ impl Kernels {
         let words = 2 * tile.len();
         assert!(queries.len() == words * biases.len(), "as many biases as queries");
         match self {
-            // SAFETY: the kind is only made where the features were detected; lengths checked.
+            // SAFETY: the set is only made where it was detected; lengths checked.
             #[cfg(all(target_arch = "x86_64", avx512_intrinsics))]
-            Self::Avx512 => unsafe { avx512::nearest(tile, queries, biases) },
+            Self::Avx512Vnni => unsafe { avx512::nearest(tile, queries, biases) },
             other => {
                 let (mut best, mut winners) = ([i32::MIN; TILE], [0; TILE]);
                 for (index, query) in queries.chunks_exact(words).enumerate() {

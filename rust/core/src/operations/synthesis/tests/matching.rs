@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::{any_forest, any_pattern, permuted};
 use crate::operations::NoPause;
-use crate::operations::synthesis::filter::available;
+use crate::operations::instructions::InstructionSet;
 use crate::operations::synthesis::forest::Forest;
 use crate::operations::synthesis::matching::{Matcher, PairDigest};
 use crate::operations::synthesis::patterns::{Demand, Patterns, pair, place_of};
@@ -39,9 +39,9 @@ proptest! {
     ) {
         let mut matcher = matcher(&demands);
         let expected = by_definition(&matcher, &forest);
-        for (look, name) in available() {
-            matcher.look = look;
-            prop_assert_eq!(&pairs(&matcher, &forest), &expected, "{}", name);
+        for set in InstructionSet::available() {
+            matcher.look = set.look();
+            prop_assert_eq!(&pairs(&matcher, &forest), &expected, "{:?}", set);
         }
         let mut plainly = Vec::new();
         matcher.run_plainly(&forest, |pair| plainly.push(pair));

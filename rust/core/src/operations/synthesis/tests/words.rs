@@ -3,15 +3,16 @@
 use proptest::prelude::*;
 
 use crate::operations::NoPause;
+use crate::operations::instructions::InstructionSet;
 use crate::operations::synthesis::bytes::{BytePatterns, ROUND};
 use crate::operations::synthesis::expansion::{
     Expander, ExpansionError, Instance, NO_VARIABLE, Part, STRIDE, Templates, Texts, UNBOUND,
     VARIABLES,
 };
 use crate::operations::synthesis::patterns::pair;
-use crate::operations::synthesis::sieve::{MARGIN, Way};
+use crate::operations::synthesis::sieve::MARGIN;
 use crate::operations::synthesis::tile::{TOKENS, Tile};
-use crate::operations::synthesis::tiles::{TreeTemplates, available};
+use crate::operations::synthesis::tiles::TreeTemplates;
 
 fn any_expander() -> impl Strategy<Value = Expander> {
     let text = prop::collection::vec(any::<u8>(), 0..80);
@@ -112,10 +113,10 @@ proptest! {
         }
         let trees = trees.concat();
         let templates = TreeTemplates::new(&tokens, &flags, &trees);
-        for (compare, name) in available() {
+        for set in InstructionSet::available() {
             let mut pairs = Vec::new();
-            templates.run(compare, &trees, &mut Tile::default(), &mut pairs, &mut NoPause);
-            prop_assert_eq!(&pairs, &expected, "{}", name);
+            templates.run(set.compare(), &trees, &mut Tile::default(), &mut pairs, &mut NoPause);
+            prop_assert_eq!(&pairs, &expected, "{:?}", set);
         }
     }
 
@@ -149,10 +150,10 @@ proptest! {
         let patterns = BytePatterns::new(&first, &bytes, &flags, &text).unwrap();
         let mut padded = text.clone();
         padded.resize(text.len() + MARGIN, 1);
-        for way in Way::available() {
+        for set in InstructionSet::available() {
             let (mut candidates, mut pairs) = (vec![0; ROUND], Vec::new());
-            patterns.run(way, &padded, text.len(), &mut candidates, &mut pairs, &mut NoPause);
-            prop_assert_eq!(&pairs, &expected, "{}", way.name());
+            patterns.run(set, &padded, text.len(), &mut candidates, &mut pairs, &mut NoPause);
+            prop_assert_eq!(&pairs, &expected, "{:?}", set);
         }
     }
 }
