@@ -6,27 +6,10 @@
 //! value, types and values of the first two children), each combination with a hash table of its
 //! own: tuple space search (Srinivasan et al., SIGCOMM 1999) below a direct-mapped first level.
 
-use std::collections::HashMap;
-
 use super::filter::{BLOCK, CLASSES, Filter, Look, class_of};
-use super::forest::{Forest, NONE, Node, marks};
-use super::patterns::{COUNT, Patterns, Place, Step, TYPE, VALUE};
-
-/// Tokens that a combination can hold, as bits.
-const ROOT_VALUE: u8 = 1;
-const FIRST_TYPE: u8 = 2;
-const SECOND_TYPE: u8 = 4;
-const FIRST_VALUE: u8 = 8;
-const SECOND_VALUE: u8 = 16;
-const FIRST: u8 = FIRST_TYPE | FIRST_VALUE;
-const SECOND: u8 = SECOND_TYPE | SECOND_VALUE;
-const ODD: [u64; 5] = [
-    0x9E37_79B9_7F4A_7C15,
-    0xC2B2_AE3D_27D4_EB4F,
-    0x1656_67B1_9E37_79F9,
-    0xD6E8_FEB8_6659_FD93,
-    0xA076_1D64_78BD_642F,
-];
+use super::forest::{Forest, Node, marks};
+use super::patterns::{COUNT, Patterns, Place, TYPE, VALUE};
+use super::tokens::{best_fields, demanded, key_of_node, key_of_pattern};
 
 /// Tables of one cell; what none of them covers is compared one by one.
 const PROBES_MAX: usize = 4;
@@ -288,6 +271,12 @@ impl Index {
         [used.count(), self.probes.len(), self.listed.len()]
     }
 
+    /// Most patterns of a slot.
+    #[cfg(test)]
+    pub fn crowd_max(&self) -> usize {
+        self.slots.iter().map(|slot| slot.of(&self.listed).len()).max().unwrap_or(0)
+    }
+
     pub fn held_bytes(&self) -> usize {
         let cells = self.kinds.iter().map(|kind| {
             size_of::<Kind>() + size_of_val(&*kind.rows) + size_of_val(kind.cells.as_slice())
@@ -317,82 +306,4 @@ fn look_at(look: Look, filter: &Filter, rows: &[u8], bits: &[u8], first: usize) 
 fn is_certain(places: &[Place], class: usize) -> bool {
     let root = &places[0];
     places.len() == 1 && root.flags & VALUE == 0 && (root.flags & COUNT == 0 || class < CLASSES - 1)
-}
-
-/// The first two places below the root.
-fn children(places: &[Place]) -> [Option<&Place>; 2] {
-    let mut below = places.iter().filter(|place| place.level == 1 && place.step != Step::Root);
-    [below.next(), below.next()]
-}
-
-/// The tokens that a pattern demands, of those that a combination can hold.
-fn demanded(places: &[Place]) -> u8 {
-    let of = |place: Option<&Place>, kind: u8, value: u8| {
-        place.map_or(0, |place| {
-            u8::from(place.flags & TYPE != 0) * kind + u8::from(place.flags & VALUE != 0) * value
-        })
-    };
-    let [first, second] = children(places);
-    of(Some(&places[0]), 0, ROOT_VALUE)
-        | of(first, FIRST_TYPE, FIRST_VALUE)
-        | of(second, SECOND_TYPE, SECOND_VALUE)
-}
-
-/// The combination that splits the patterns best: most different keys among those it covers.
-fn best_fields(patterns: &Patterns, members: &[u32]) -> Option<u8> {
-    let mut kinds: HashMap<u8, usize> = HashMap::new();
-    for &number in members {
-        *kinds.entry(demanded(patterns.of(number))).or_default() += 1;
-    }
-    let mut candidates: Vec<u8> = kinds.keys().copied().collect();
-    let pairs: Vec<u8> =
-        candidates.iter().flat_map(|a| candidates.iter().map(move |b| a & b)).collect();
-    candidates.extend(pairs);
-    candidates.sort_unstable();
-    candidates.dedup();
-    let worth = |fields: u8| {
-        let keys = members
-            .iter()
-            .filter(|&&number| demanded(patterns.of(number)) & fields == fields)
-            .map(|&number| key_of_pattern(patterns.of(number), fields));
-        let mut keys: Vec<u64> = keys.collect();
-        keys.sort_unstable();
-        keys.dedup();
-        keys.len()
-    };
-    let best = candidates.into_iter().filter(|&fields| fields != 0);
-    best.map(|fields| (worth(fields), fields)).max().map(|(_, fields)| fields)
-}
-
-fn key_of_pattern(places: &[Place], fields: u8) -> u64 {
-    let [first, second] = children(places);
-    let value = |place: Option<&Place>| place.map_or(0, |place| place.value);
-    let kind = |place: Option<&Place>| place.map_or(0, |place| u32::from(place.kind()));
-    key(fields, [places[0].value, kind(first), kind(second), value(first), value(second)])
-}
-
-#[inline(always)]
-fn key_of_node(nodes: &[Node], number: u32, fields: u8) -> u64 {
-    let node = &nodes[number as usize];
-    let mut tokens = [node.value, 0, 0, 0, 0];
-    if fields & (FIRST | SECOND) != 0 && node.first != NONE {
-        let first = &nodes[node.first as usize];
-        (tokens[1], tokens[3]) = (u32::from(first.kind()), first.value);
-        if fields & SECOND != 0 && first.next != NONE {
-            let second = &nodes[first.next as usize];
-            (tokens[2], tokens[4]) = (u32::from(second.kind()), second.value);
-        }
-    }
-    key(fields, tokens)
-}
-
-/// A hash of the tokens of a combination; its upper bits count.
-#[inline(always)]
-fn key(fields: u8, tokens: [u32; 5]) -> u64 {
-    let mut sum = 0u64;
-    for (place, (&token, odd)) in tokens.iter().zip(ODD).enumerate() {
-        let mask = 0u32.wrapping_sub(u32::from(fields >> place & 1));
-        sum = sum.wrapping_add(u64::from(token & mask).wrapping_add(1).wrapping_mul(odd));
-    }
-    (sum ^ sum >> 32).wrapping_mul(ODD[0])
 }

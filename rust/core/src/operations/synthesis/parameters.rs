@@ -79,7 +79,7 @@ impl Parameters {
         nodes.max(trees).max(text) + 4096
     }
 
-    /// Bytes that a worker has room for: instances have 99 on average, at most 1722.
+    /// Bytes that a worker has room for: instances have 105 on average, at most 1722.
     pub fn expansion_max(&self) -> usize {
         self.nodes as usize * 160 + (64 << 10)
     }

@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use super::forest::{Forest, Node};
 use super::patterns::{COUNT, Demand, LISTED, TYPE, VALUE};
 
+mod index;
 mod matching;
 mod rewriting;
 mod words;
@@ -33,7 +34,7 @@ pub fn any_forest() -> impl Strategy<Value = Forest> {
     })
 }
 
-fn empty(length: usize) -> Forest {
+pub fn empty(length: usize) -> Forest {
     Forest {
         nodes: vec![Node::default(); length],
         kinds: vec![0; length],
@@ -44,7 +45,7 @@ fn empty(length: usize) -> Forest {
     }
 }
 
-fn hang(forest: &mut Forest, number: usize, parent: usize) {
+pub fn hang(forest: &mut Forest, number: usize, parent: usize) {
     match forest.children(parent as u32).last() {
         Some(last) => forest.nodes[last as usize].next = number as u32,
         None => forest.nodes[parent].first = number as u32,
