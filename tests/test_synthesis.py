@@ -88,7 +88,7 @@ def test_declared_costs_are_those_counted_on_the_inputs(selectivity: float) -> N
     counted = accessed_bytes(inputs, native.evaluate("match", inputs)) / component.nodes
     assert component.cost(ops["match"]) == pytest.approx(counted, rel=0.15)
     expanded = native.evaluate("expand", native.evaluate("expand_inputs", requested(0)))["bytes"]
-    counted = 2.0 + 20.0 * component.nodes / len(expanded)
+    counted = 2.0 * len(expanded) / component.nodes + 20.0
     assert component.cost(ops["expand"]) == pytest.approx(counted, rel=0.05)
     rewritten = native.evaluate("transform", native.evaluate("transform_inputs", requested(0)))
     counted = 16.0 * (component.nodes + len(rewritten["type"])) / component.nodes
@@ -104,13 +104,11 @@ def test_running_finds_no_violation_and_counts_its_work(op: str, size: dict[str,
     assert (result["ok"], result["verified"], result["violations"]) == (40, 40, 0)
     counters = dict(native.counters())
     units = {
-        "match": 40 * component.nodes,
-        "transform": 40 * component.nodes,
-        "expand": counters["expanded_bytes"],
-        "template_compare": 40 * component.trees * component.tree_templates,
-        "byte_match": 40 * component.text_bytes,
+        "template_compare": component.trees * component.tree_templates,
+        "byte_match": component.text_bytes,
     }
-    assert result["units"] == units[op] > 0
+    assert result["units"] == 40 * units.get(op, component.nodes)
+    assert op != "expand" or counters["expanded_bytes"] > result["units"]
     assert counters["verify_ns"] > 0
 
 

@@ -1,4 +1,4 @@
-"""Synthesis beside Numba, NumPy, Hyperscan and Python's own string joining.
+"""Synthesis on trees and templates beside Numba and Python's own string joining.
 
 Ours works as the pool does, one request per thread; a peer splits a request over as many threads,
 or, where it cannot, does one request per thread as ours does. Patterns are compiled beforehand by
@@ -7,7 +7,6 @@ both sides; what belongs to a request (turning trees into tiles, measuring sizes
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,9 +17,10 @@ from typing import Any
 import numpy as np
 
 from paired import Case
-from swarmbench.components.base import Arrays
+from swarmbench.components.base import Arrays, same_arrays
+from swarmbench.components.forests import NEW, NONE, TYPE
 from swarmbench.components.synthesis import Synthesis
-from swarmbench.components.synthesis_words import NO_VARIABLE, TOKENS, VARIABLES
+from swarmbench.components.synthesis_words import NO_VARIABLE, VARIABLES
 
 SEED = 7
 THREADS = 2
@@ -100,163 +100,6 @@ class NumbaPairs:
         return np.concatenate([row[:count] for row, count in rows])
 
 
-def numba_templates(job: Job) -> NumbaPairs:
-    """Demanded tokens rarest first, as ours orders them, in flat arrays."""
-    from peers import synthesis_numba
-
-    trees = job.inputs["trees"].reshape(-1, TOKENS)
-    tokens = job.inputs["template_tokens"].reshape(-1, TOKENS)
-    common = np.stack([np.bincount(column, minlength=256) for column in trees.T])
-    first, positions, wanted = [0], [], []
-    for own, flags in zip(tokens, job.inputs["template_flags"].reshape(-1, TOKENS), strict=True):
-        demanded = np.flatnonzero(flags)
-        demanded = demanded[np.argsort(common[demanded, own[demanded]], kind="stable")]
-        positions.append(demanded)
-        wanted.append(own[demanded])
-        first.append(first[-1] + len(demanded))
-    arguments = (
-        trees,
-        np.array(first),
-        np.concatenate(positions).astype(np.uint8),
-        np.concatenate(wanted),
-    )
-    units = len(trees) * len(tokens)
-    room = len(job.answers["tree"]) + 1
-    return NumbaPairs(synthesis_numba.compare_templates, arguments, room, units)
-
-
-class NumpyTemplates:
-    """All trees against one template at a time: the demanded columns, then `all`."""
-
-    def __init__(self, job: Job, templates: int) -> None:
-        self.trees = job.inputs["trees"].reshape(-1, TOKENS)
-        self.tokens = job.inputs["template_tokens"].reshape(-1, TOKENS)[:templates]
-        self.flags = job.inputs["template_flags"].reshape(-1, TOKENS)[:templates] != 0
-        self.found = np.zeros(0, dtype=np.int64)
-
-    def __call__(self) -> float:
-        def work() -> None:
-            found = []
-            for number, (own, flags) in enumerate(zip(self.tokens, self.flags, strict=True)):
-                agree = (self.trees[:, flags] == own[flags]).all(axis=1)
-                found.append(np.flatnonzero(agree) << 32 | number)
-            self.found = np.sort(np.concatenate(found))
-
-        return timed(work, len(self.trees) * len(self.tokens))
-
-
-def template_cases(large: bool) -> Iterator[Case]:
-    trees = 100_000 if large else 20_000
-    for templates, goal in ((1000, 25.0), (10_000, 25.0)):
-        job = Job("template_compare", trees=trees, tree_templates=templates)
-        peer = cache(partial(numba_templates, job))
-        yield Case(
-            benchmark="synthesis",
-            case=f"{trees:,} trees x 64 tokens x {templates:,} templates",
-            unit="comparisons/s",
-            goal=goal,
-            peer_name="numba, rarest token first",
-            ours=job.ours,
-            peer=lambda peer=peer: peer()(),
-            check=lambda job=job, peer=peer: np.array_equal(
-                job.pairs("tree", "template"), peer().pairs()
-            ),
-            threads=THREADS,
-        )
-    job = Job("template_compare", trees=trees, tree_templates=1000)
-    rows = cache(partial(NumpyTemplates, job, 100))
-    yield Case(
-        benchmark="synthesis",
-        case=f"{trees:,} trees x 64 tokens, against NumPy",
-        unit="comparisons/s",
-        goal=None,
-        peer_name="numpy, of 100 templates (one thread)",
-        ours=job.ours,
-        peer=lambda: rows()(),
-        check=lambda: np.array_equal(
-            job.pairs("tree", "template")[job.answers["template"] < 100], rows().found
-        ),
-        threads=THREADS,
-    )
-
-
-class Hyperscan:
-    """One database in block mode, compiled for this processor; a scan of the text per thread."""
-
-    def __init__(self, job: Job) -> None:
-        import hyperscan
-
-        self.text = job.inputs["text"].tobytes()
-        first = job.inputs["pattern_first"].tolist()
-        pieces = job.inputs["pattern_bytes"], job.inputs["pattern_flags"]
-        self.lengths = np.diff(first)
-        self.database = hyperscan.Database(mode=hyperscan.HS_MODE_BLOCK)
-        is_literal = bool(pieces[1].all())
-        expressions = [
-            b"".join(
-                (bytes([byte]) if is_literal else re.escape(bytes([byte]))) if demanded else b"."
-                for byte, demanded in zip(*(each[a:b].tolist() for each in pieces), strict=True)
-            )
-            for a, b in pairwise(first)
-        ]
-        flags = 0 if is_literal else hyperscan.HS_FLAG_DOTALL
-        self.database.compile(
-            expressions=expressions,
-            ids=list(range(len(expressions))),
-            elements=len(expressions),
-            flags=flags,
-            literal=is_literal,
-        )
-        self.scratches = [hyperscan.Scratch(self.database) for _ in range(THREADS)]
-        self.found: list[list[int]] = [[] for _ in range(THREADS)]
-        self.threads = ThreadPoolExecutor(THREADS)
-
-    def scan(self, thread: int) -> None:
-        found = self.found[thread]
-        found.clear()
-
-        def on_match(number: int, start: int, end: int, flags: int, context: object) -> None:
-            found.append(end << 32 | number)
-
-        self.database.scan(self.text, on_match, scratch=self.scratches[thread])
-
-    def __call__(self, threads: int) -> float:
-        def work() -> None:
-            list(self.threads.map(self.scan, range(threads)))
-
-        return timed(work, threads * len(self.text))
-
-    def pairs(self) -> np.ndarray:
-        """(start, pattern), sorted."""
-        found = np.array(self.found[0], dtype=np.int64)
-        return np.sort(found - (self.lengths[found & 0xFFFFFFFF] << 32))
-
-
-def byte_cases(large: bool) -> Iterator[Case]:
-    text_bytes = 4 << 20 if large else 1 << 20
-    #: (patterns, share of wildcards, goal).
-    rows = ((1000, 0.3, 4.0), (10_000, 0.3, 6.5), (1000, 0.0, 1.6), (10_000, 0.0, 1.6))
-    for patterns, wildcards, goal in rows:
-        job = Job(
-            "byte_match", text_bytes=text_bytes, byte_patterns=patterns, byte_wildcards=wildcards
-        )
-        peer = cache(partial(Hyperscan, job))
-        kind = "30 % wildcards" if wildcards else "literal"
-        yield Case(
-            benchmark="synthesis",
-            case=f"{patterns:,} byte patterns, {kind}, {text_bytes >> 20} MiB",
-            unit="bytes/s",
-            goal=goal,
-            peer_name=f"hyperscan, {THREADS} threads",
-            ours=job.ours,
-            peer=lambda peer=peer: peer()(THREADS),
-            check=lambda job=job, peer=peer: np.array_equal(
-                job.pairs("position", "pattern"), peer().pairs()
-            ),
-            threads=THREADS,
-        )
-
-
 def depths_of(inputs: Arrays) -> np.ndarray:
     """The level of every place of every pattern."""
     depths: list[int] = []
@@ -274,26 +117,26 @@ def depths_of(inputs: Arrays) -> np.ndarray:
     return np.array(depths, dtype=np.int64)
 
 
+def forest_of(inputs: Arrays) -> tuple[np.ndarray, ...]:
+    """Types, counts, values, first children and next siblings; -1 for no node."""
+    links = [
+        np.where(inputs[name] == NONE, -1, inputs[name].astype(np.int64))
+        for name in ("first", "next")
+    ]
+    return inputs["type"], inputs["count"], inputs["value"], *links
+
+
+def patterns_of(inputs: Arrays) -> tuple[np.ndarray, ...]:
+    """Starts, levels, and what each place demands."""
+    named = ("pattern_type", "pattern_count", "pattern_value", "pattern_flags")
+    starts = inputs["pattern_first"].astype(np.int64)
+    return starts, depths_of(inputs), *(inputs[name] for name in named)
+
+
 def numba_match(job: Job) -> NumbaPairs:
     from peers import synthesis_numba
 
-    inputs = job.inputs
-    links = [
-        np.where(inputs[name] == 0xFFFFFFFF, -1, inputs[name].astype(np.int64))
-        for name in ("first", "next")
-    ]
-    arguments = (
-        inputs["type"],
-        inputs["count"],
-        inputs["value"],
-        *links,
-        inputs["pattern_first"].astype(np.int64),
-        depths_of(inputs),
-        inputs["pattern_type"],
-        inputs["pattern_count"],
-        inputs["pattern_value"],
-        inputs["pattern_flags"],
-    )
+    arguments = (*forest_of(job.inputs), *patterns_of(job.inputs))
     room = len(job.answers["node"]) + 1
     return NumbaPairs(synthesis_numba.match_all, arguments, room, job.component.nodes)
 
@@ -316,6 +159,95 @@ def match_cases(large: bool) -> Iterator[Case]:
             check=lambda job=job, peer=peer: np.array_equal(
                 job.pairs("node", "pattern"), peer().pairs()
             ),
+            threads=THREADS,
+        )
+
+
+class NumbaRewriter:
+    """One request per thread, rules tried by their root's type, every buffer kept."""
+
+    #: Times that a round rewrites the request.
+    REPEATS = 20
+
+    def __init__(self, job: Job) -> None:
+        from peers import synthesis_numba
+
+        self.function = synthesis_numba.rewrite_all
+        inputs = self.inputs = job.inputs
+        self.threads = ThreadPoolExecutor(THREADS)
+        self.given = (
+            forest_of(inputs),
+            inputs["roots"].astype(np.int64),
+            patterns_of(inputs),
+            rules_by_type(inputs),
+            (
+                inputs["item_first"].astype(np.int64),
+                *(inputs[f"item_{name}"] for name in ("kind", "type", "count", "value")),
+                inputs["item_keeps_value"],
+                spans_of(inputs),
+            ),
+        )
+        self.targets = [self.buffers() for _ in range(THREADS)]
+        self.counted = [(0, 0)] * THREADS
+
+    def buffers(self) -> tuple[Any, ...]:
+        """Arrays of the new nodes and their last children, the roots, a stack and captures."""
+        room = 2 * len(self.inputs["type"])
+        columns = tuple(
+            np.zeros(room, dtype=kind)
+            for kind in (np.uint8, np.uint8, np.uint32, np.int64, np.int64, np.int64)
+        )
+        roots = np.zeros(len(self.inputs["roots"]), dtype=np.int64)
+        return columns, roots, np.zeros((room, 5), np.int64), np.zeros(room, np.int64)
+
+    def rewrite(self, thread: int) -> None:
+        for _ in range(self.REPEATS):
+            self.counted[thread] = self.function(*self.given, *self.targets[thread])
+
+    def __call__(self) -> float:
+        nodes = THREADS * self.REPEATS * len(self.inputs["type"])
+        return timed(lambda: list(self.threads.map(self.rewrite, range(THREADS))), nodes)
+
+    def agrees(self, answers: Arrays) -> bool:
+        (count, rewrites), (columns, roots, _, _) = self.counted[0], self.targets[0]
+        named = zip(("type", "count", "value", "first", "next"), columns, strict=False)
+        found = {name: column[:count].astype(answers[name].dtype) for name, column in named}
+        found |= {"roots": roots.astype(np.uint32), "rewrites": np.array([rewrites], np.uint64)}
+        return same_arrays(found, answers)
+
+
+def rules_by_type(inputs: Arrays) -> tuple[np.ndarray, np.ndarray]:
+    """Of every root type the rules to try, in order, from one number to the next."""
+    roots = inputs["pattern_first"][:-1]
+    kinds, typed = inputs["pattern_type"][roots], inputs["pattern_flags"][roots] & TYPE != 0
+    lists = [np.flatnonzero(~typed | (kinds == kind)) for kind in range(256)]
+    return np.cumsum([0, *map(len, lists)]), np.concatenate(lists)
+
+
+def spans_of(inputs: Arrays) -> np.ndarray:
+    """How many items the tree of each item of a replacement has."""
+    spans = np.ones(len(inputs["item_kind"]), dtype=np.int64)
+    for item in reversed(range(len(spans))):
+        below = item + 1
+        for _ in range(inputs["item_count"][item] if inputs["item_kind"][item] == NEW else 0):
+            below += spans[below]
+        spans[item] = below - item
+    return spans
+
+
+def transform_cases(large: bool) -> Iterator[Case]:
+    for rules in (32, 256) if large else (32,):
+        job = Job("transform", nodes=10_000, pool=32, rules=rules, patterns=256, selectivity=0.1)
+        peer = cache(partial(NumbaRewriter, job))
+        yield Case(
+            benchmark="synthesis",
+            case=f"transform 10,000 nodes, {rules} rules, 10.0% hot",
+            unit="nodes/s",
+            goal=1.0,
+            peer_name=f"numba, a request on each of {THREADS} threads",
+            ours=job.ours,
+            peer=lambda peer=peer: peer()(),
+            check=lambda job=job, peer=peer: peer().agrees(job.answers),
             threads=THREADS,
         )
 
@@ -362,13 +294,17 @@ def expand_cases(large: bool) -> Iterator[Case]:
     pool = 256 if large else 32
     job = Job("expand", nodes=10_000, pool=pool, templates=256, texts=4096)
     peer = cache(partial(Joined, job))
+
+    def ours() -> float:
+        return job.ours() * len(job.answers["bytes"]) / job.component.nodes
+
     yield Case(
         benchmark="synthesis",
         case=f"expand 10,000 instances of 256 templates, {pool} requests",
         unit="bytes/s",
         goal=1.0,
         peer_name="bytes % tuple, join (one thread)",
-        ours=job.ours,
+        ours=ours,
         peer=lambda: peer()(),
         check=lambda: peer().written == job.answers["bytes"].tobytes(),
         threads=THREADS,
@@ -377,7 +313,6 @@ def expand_cases(large: bool) -> Iterator[Case]:
 
 def cases(large: bool) -> Iterator[Case]:
     """Units per second on two threads; `large` are the sizes of the published goals."""
-    yield from template_cases(large)
-    yield from byte_cases(large)
     yield from match_cases(large)
     yield from expand_cases(large)
+    yield from transform_cases(large)

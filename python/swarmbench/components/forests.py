@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -273,28 +273,39 @@ def starts(parts: list[Any]) -> U32:
     return np.cumsum([0, *map(len, parts)]).astype(np.uint32)
 
 
+def _columns(made: list[list[Any]], types: Mapping[str, type[np.unsignedinteger[Any]]]) -> Arrays:
+    """The fields of all entries, one after the other, as arrays of these names and types."""
+    flat = [entry for part in made for entry in part]
+    named = enumerate(types.items())
+    return {
+        name: np.array([entry[at] for entry in flat]).astype(kind) for at, (name, kind) in named
+    }
+
+
 def pattern_arrays(made: list[list[Demand]]) -> Arrays:
     """Patterns, each a list of places in preorder, as arrays."""
-    flat = [demand for pattern in made for demand in pattern]
-    column = [np.array([demand[at] for demand in flat]) for at in range(4)]
-    return {
-        "pattern_first": starts(made),
-        "pattern_type": column[0].astype(np.uint8),
-        "pattern_count": column[1].astype(np.uint8),
-        "pattern_value": column[2].astype(np.uint32),
-        "pattern_flags": column[3].astype(np.uint8),
-    }
+    columns = _columns(
+        made,
+        {
+            "pattern_type": np.uint8,
+            "pattern_count": np.uint8,
+            "pattern_value": np.uint32,
+            "pattern_flags": np.uint8,
+        },
+    )
+    return {"pattern_first": starts(made), **columns}
 
 
 def item_arrays(made: list[list[Item]]) -> Arrays:
     """Replacements, each a list of items in preorder, as arrays."""
-    flat = [item for items in made for item in items]
-    column = [np.array([item[at] for item in flat]) for at in range(5)]
-    return {
-        "item_first": starts(made),
-        "item_kind": column[0].astype(np.uint8),
-        "item_type": column[1].astype(np.uint8),
-        "item_count": column[2].astype(np.uint8),
-        "item_value": column[3].astype(np.uint32),
-        "item_keeps_value": column[4].astype(np.uint8),
-    }
+    columns = _columns(
+        made,
+        {
+            "item_kind": np.uint8,
+            "item_type": np.uint8,
+            "item_count": np.uint8,
+            "item_value": np.uint32,
+            "item_keeps_value": np.uint8,
+        },
+    )
+    return {"item_first": starts(made), **columns}
