@@ -20,6 +20,9 @@ THREADS = 2
 SEED = 20240607
 #: Rounds in which the peer's libraries compete before the first measured one.
 TRIALS = 2
+#: Bytes of a thread in a round, about: at 15 GB/s one lap of a small pool takes 3 ms, and whoever
+#: else runs on a core for one slice of the scheduler decides what such a round gives.
+ROUND_BYTES = 384 << 20
 #: What the chunks of the PEERS mix must shrink by for the row to count.
 RATIO_MIN = 1.6
 
@@ -36,7 +39,7 @@ class Chunks:
 
     @cached_property
     def originals(self) -> list[bytes]:
-        """Every chunk once per thread, as many as the native side streams in a round."""
+        """Every chunk once per thread, as many as the native side streams in a lap."""
         op = np.zeros(1, dtype=np.uint8)
         made = [
             self.native.evaluate("source", {"op": op, "key": np.array([key], dtype=np.uint64)})
@@ -45,11 +48,18 @@ class Chunks:
         return [chunk["chunk"].tobytes() for chunk in made] * THREADS
 
     @property
+    def laps(self) -> int:
+        """How often each thread goes through the pool in a round."""
+        component = self.component
+        return max(1, ROUND_BYTES // (component.pool_chunks * component.chunk_bytes))
+
+    @property
     def round_bytes(self) -> int:
-        return THREADS * self.component.pool_chunks * self.component.chunk_bytes
+        return THREADS * self.laps * self.component.pool_chunks * self.component.chunk_bytes
 
     def ours(self, op: str) -> float:
-        tally = self.native.run(op, count=self.component.pool_chunks, threads=THREADS, verify=False)
+        count = self.laps * self.component.pool_chunks
+        tally = self.native.run(op, count=count, threads=THREADS, verify=False)
         return self.round_bytes / tally["elapsed_ns"]
 
     def checked(self, op: str) -> bool:
@@ -137,9 +147,11 @@ class Pool:
     def round_of(
         self, call: Callable[[Any, Any], Any], sources: Sequence[Any], targets: Sequence[Any]
     ) -> Callable[[], float]:
+        laps = self.chunks.laps
+
         def one() -> float:
             began = time.perf_counter_ns()
-            for _ in self.threads.map(call, sources, targets):
+            for _ in self.threads.map(call, [*sources] * laps, [*targets] * laps):
                 pass
             return self.chunks.round_bytes / (time.perf_counter_ns() - began)
 
@@ -159,7 +171,7 @@ def copy_round(chunks: Chunks) -> Callable[[], float]:
     threads = ThreadPoolExecutor(THREADS)
 
     def copy_all(half: tuple[list[Any], Any]) -> None:
-        for view in half[0]:
+        for view in half[0] * chunks.laps:
             np.copyto(half[1], view)
 
     def one() -> float:
