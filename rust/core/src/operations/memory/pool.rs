@@ -300,6 +300,8 @@ mod tests {
                 let largest = free.iter().map(|gap| gap.1).max().unwrap_or(0);
                 prop_assert_eq!(pool.free_granules(), u64::from(sum));
                 prop_assert_eq!(pool.largest_free_granules(), u64::from(largest));
+                let whole = if sum == 0 { 1.0 } else { f64::from(largest) / f64::from(sum) };
+                prop_assert!((pool.fragmentation() - (1.0 - whole)).abs() < 1e-12);
             }
             for first in allocated.into_keys() {
                 prop_assert!(pool.free(first).is_ok());

@@ -1,8 +1,13 @@
 //! One stream's workers on small chunks, and each of their checks seen failing.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
+use proptest::prelude::*;
+
+use super::frame::{self, Choice, Coder};
+use super::sink::{Arrival, Sink};
 use super::worker::Worker;
 use super::{KINDS, OPS, Parameters, Role, Shared};
 use crate::operations::{
@@ -149,4 +154,89 @@ fn a_worker_may_serve_others_between_any_two_blocks() {
     let mut pauses = Count(0);
     worker.run(Request { op: 2, key: 0 }, &mut pauses);
     assert_eq!(pauses.0, 2 * (1 << 16) / 2048);
+}
+
+/// Bytes of every content and length: repeated, as if drawn, or a series of words.
+fn contents() -> impl Strategy<Value = Vec<u8>> {
+    let repeated = prop::collection::vec(any::<u8>(), 1..40)
+        .prop_flat_map(|piece| (1usize..600).prop_map(move |times| piece.repeat(times)));
+    let drawn = prop::collection::vec(any::<u8>(), 1..20_000);
+    let series = (any::<u32>(), prop::collection::vec(any::<u8>(), 1..6000)).prop_map(
+        |(first, steps): (u32, Vec<u8>)| {
+            let mut value = first;
+            let words = steps.into_iter().map(|step| {
+                value = value.wrapping_add(u32::from(step)).wrapping_sub(128);
+                value.to_le_bytes()
+            });
+            words.flatten().collect()
+        },
+    );
+    prop_oneof![repeated, drawn, series]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(96))]
+    #[test]
+    fn any_chunk_comes_back_and_no_flipped_bit_of_its_frame_gives_another(
+        chunk in contents(),
+        choice in prop::sample::select(vec![Choice::Auto, Choice::Lz4, Choice::Zstd, Choice::Pack]),
+        sequence in any::<u64>(),
+        flips in prop::collection::vec(any::<prop::sample::Index>(), 1..20),
+    ) {
+        const BLOCK_BYTES: usize = 8192;
+        let mut coder = Coder::new(BLOCK_BYTES, 1);
+        let mut frame = vec![0; frame::bound(chunk.len(), BLOCK_BYTES)];
+        let (length, codec) = coder.encode(choice, sequence, &chunk, &mut frame, &mut NoPause);
+        frame.truncate(length);
+        let mut restored = vec![0; chunk.len()];
+        let header = coder.decode(&frame, &mut restored, &mut NoPause).expect("a whole frame");
+        prop_assert_eq!((header.codec, header.sequence), (codec, sequence));
+        prop_assert!(restored == chunk);
+        let block_bytes = choice.block_bytes(BLOCK_BYTES);
+        prop_assert_eq!(header.checksum, frame::chunk_checksum(&chunk, block_bytes));
+        for flip in flips {
+            let bit = flip.index(frame.len() * 8);
+            frame[bit / 8] ^= 1 << (bit % 8);
+            if coder.decode(&frame, &mut restored, &mut NoPause).is_ok() {
+                prop_assert!(restored == chunk, "bit {bit}");
+            }
+            frame[bit / 8] ^= 1 << (bit % 8);
+        }
+    }
+
+    #[test]
+    fn whatever_the_order_of_arrival_numbers_are_contiguous_released_in_order_and_bounded(
+        bound in 1usize..12,
+        steps in prop::collection::vec(any::<Option<prop::sample::Index>>(), 1..300),
+    ) {
+        let sink = Sink::new(bound);
+        let (mut next, mut open) = (0u64, BTreeSet::new());
+        let mut arrived = BTreeSet::new();
+        for step in steps {
+            let head = open.first().copied().unwrap_or(next);
+            match step {
+                None => {
+                    let admitted = sink.admit();
+                    prop_assert_eq!(admitted, (next - head < bound as u64).then_some(next));
+                    if admitted.is_some() {
+                        open.insert(next);
+                        next += 1;
+                    }
+                }
+                Some(pick) if !open.is_empty() => {
+                    let number = *open.iter().nth(pick.index(open.len())).expect("not empty");
+                    prop_assert_eq!(sink.arrive(number), Arrival::InWindow);
+                    prop_assert_eq!(sink.arrive(number), Arrival::Doubled);
+                    open.remove(&number);
+                    arrived.insert(number);
+                }
+                Some(_) => prop_assert_eq!(sink.arrive(next), Arrival::Unknown),
+            }
+            let head = open.first().copied().unwrap_or(next);
+            let (handed_out, released, depth_max) = sink.totals();
+            prop_assert_eq!((handed_out, released), (next, head));
+            prop_assert!((0..released).all(|number| arrived.contains(&number)));
+            prop_assert!(depth_max <= bound as u64);
+        }
+    }
 }

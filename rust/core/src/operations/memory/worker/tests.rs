@@ -2,10 +2,13 @@
 
 use std::sync::Arc;
 
+use proptest::prelude::*;
+
 use super::super::journeys::Journeys;
 use super::super::tiers::{Census, ROOM_BYTES, Tier};
 use super::super::{OP_NAMES, Shared, parameters::Parameters};
 use super::*;
+use crate::operations::scratch::Scratch;
 use crate::operations::{Build, Component, NoPause};
 
 const MIGRATE: u8 = 0;
@@ -102,25 +105,15 @@ fn workers_side_by_side_never_have_the_same_block() {
 #[test]
 fn a_failed_write_leaves_the_source_and_the_block_moves_once_the_disk_does() {
     let mut shared = shared(&[]);
-    let full = crate::operations::scratch::Scratch::full().expect("a device of Linux");
-    let disk = std::mem::replace(&mut Arc::get_mut(&mut shared).expect("alone").tiers.file, full);
-    let tiers = &shared.tiers;
-    let before = tiers.census();
+    let mut disk = Scratch::full().expect("a device of Linux");
+    swap_disk(&mut shared, &mut disk);
     let mut mover = shared.mover().expect("a mover");
-    let mut failed = 0;
-    for index in 0..tiers.blocks.len() {
-        let mut journeys = Journeys { tiers, totals: &shared.totals, mover: &mut mover };
-        if tiers.record(index).tier == Tier::Cpu {
-            assert_eq!(journeys.migrate(index, &mut NoPause).status, Status::Error);
-            assert!(tiers.claim(index), "given back");
-            assert!(journeys.is_right(index, Tier::Cpu), "block {index} is where it was");
-            tiers.release(index);
-            failed += 1;
-        }
+    for index in 0..shared.tiers.blocks.len() {
+        assert_nothing_leaves(&shared, &mut mover, index);
     }
-    assert_eq!((tiers.census(), failed), (before, 6));
+    assert_eq!(counter(&shared, "failed_hops"), 6);
     drop(mover);
-    Arc::get_mut(&mut shared).expect("alone").tiers.file = disk;
+    swap_disk(&mut shared, &mut disk);
     let mut worker = Worker::new(Arc::clone(&shared));
     for key in 0..100 {
         assert_eq!(run(&mut worker, MIGRATE, key), Status::Ok);
@@ -128,6 +121,68 @@ fn a_failed_write_leaves_the_source_and_the_block_moves_once_the_disk_does() {
     }
     drop(worker);
     assert_whole(&shared);
+}
+
+/// Stretches of operations, each with the disk as it is or full.
+fn stretches() -> impl Strategy<Value = Vec<(bool, Vec<(u8, u64)>)>> {
+    let operation = (MIGRATE..=ROUND_TRIP, 0u64..1000);
+    prop::collection::vec((any::<bool>(), prop::collection::vec(operation, 0..40)), 1..4)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+    #[test]
+    fn whatever_is_asked_and_fails_every_block_is_in_one_tier_and_whole(
+        stretches in stretches(),
+        budget in prop::sample::select(vec![0u64, 300_000, 1 << 30]),
+    ) {
+        let sizes = parameters(&[]).block_sizes();
+        let all: u64 = sizes.iter().map(|bytes| bytes.next_multiple_of(4096) as u64).sum();
+        let mut shared = shared(&[("write_budget_bytes", (all + budget).into())]);
+        let mut other = Scratch::full().expect("a device of Linux");
+        for (is_full, operations) in stretches {
+            if is_full {
+                swap_disk(&mut shared, &mut other);
+                let mut mover = shared.mover().expect("a mover");
+                for (_, key) in operations {
+                    assert_nothing_leaves(&shared, &mut mover, key as usize);
+                }
+                drop(mover);
+                swap_disk(&mut shared, &mut other);
+                continue;
+            }
+            let mut worker = Worker::new(Arc::clone(&shared));
+            for (op, key) in operations {
+                prop_assert_ne!(run(&mut worker, op, key), Status::Error);
+                prop_assert_eq!(worker.verify().violations, 0);
+            }
+        }
+        assert_whole(&shared);
+        prop_assert_eq!(counter(&shared, "allocated"), counter(&shared, "freed"));
+        prop_assert_eq!(counter(&shared, "broken"), 0);
+    }
+}
+
+fn swap_disk(shared: &mut Arc<Shared>, other: &mut Scratch) {
+    std::mem::swap(&mut Arc::get_mut(shared).expect("alone").tiers.file, other);
+}
+
+/// A block in memory that may be written cannot leave while the disk is full, and is where it was,
+/// bit for bit.
+fn assert_nothing_leaves(shared: &Shared, mover: &mut Mover, draw: usize) {
+    let tiers = &shared.tiers;
+    let index = draw % tiers.blocks.len();
+    let padded = tiers.blocks[index].bytes.next_multiple_of(ROOM_BYTES) as u64;
+    if tiers.record(index).tier != Tier::Cpu || tiers.budget.left() < padded {
+        return;
+    }
+    let before = tiers.census();
+    let mut journeys = Journeys { tiers, totals: &shared.totals, mover };
+    assert_eq!(journeys.migrate(index, &mut NoPause).status, Status::Error);
+    assert!(tiers.claim(index), "given back");
+    assert!(journeys.is_right(index, Tier::Cpu), "block {index} is where it was");
+    tiers.release(index);
+    assert_eq!(tiers.census(), before);
 }
 
 #[test]
