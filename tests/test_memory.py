@@ -14,10 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from swarmbench import _native, config
+from swarmbench import _native, calibrate, config
 from swarmbench.components import chunks
 from swarmbench.components.base import same_arrays
 from swarmbench.components.memory import Memory, halvings, log_uniform, taken_bytes
+from swarmbench.components.streaming import Streaming
 from swarmbench.config.options import Override
 from swarmbench.errors import MachineError
 
@@ -159,6 +160,12 @@ def test_what_is_buffered_is_held_against_no_roof_of_the_disk(tmp_path: Path) ->
     assert component.cost(Memory.ops[1]) == pytest.approx(1 / 64)
     assert changed(touch="none").cost(Memory.ops[1]) == 0.0
     assert changed(touch="fill").cost(Memory.ops[1]) == 1.0
+
+
+def test_the_disks_roof_is_measured_where_the_component_lies_that_is_held_to_it() -> None:
+    elsewhere, here = Path("elsewhere"), changed(directory="here")
+    assert calibrate.disk_directory([Streaming(), here], elsewhere) == Path("here")
+    assert calibrate.disk_directory([Streaming()], elsewhere) == elsewhere
 
 
 def test_the_disk_alone_is_timed_within_the_write_budget(native: _native.Component) -> None:
