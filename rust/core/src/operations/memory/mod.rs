@@ -151,7 +151,7 @@ impl Shared {
         let parameters = &self.parameters;
         let mut kept = Vec::new();
         for worker in 0..context.threads {
-            if !(context.progress)("memory: pools", worker as f64 / context.threads as f64) {
+            if !(context.progress)("pools", worker as f64 / context.threads as f64) {
                 return Err(BuildError::Cancelled);
             }
             let mover = self.mover().map_err(|error| refuse_io(parameters, &error))?;
@@ -213,7 +213,7 @@ fn build_tiers(
         Tiers::new(&sizes, draws, file, budget, durable).map_err(refuse("size_max_bytes"))?;
     let mut content = vec![0; sizes.iter().copied().max().unwrap_or(0)];
     for index in 0..sizes.len() {
-        if !(context.progress)("memory: blocks", index as f64 / sizes.len() as f64) {
+        if !(context.progress)("blocks", index as f64 / sizes.len() as f64) {
             return Err(BuildError::Cancelled);
         }
         let block = &mut content[..sizes[index]];

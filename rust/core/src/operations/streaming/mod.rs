@@ -166,7 +166,7 @@ fn fill_pool(
                         coder.encode(Choice::Auto, index as u64, chunk, &mut room, &mut NoPause);
                     *frame = room[..length].to_vec();
                     let done = (number + 1) as f64 / share as f64;
-                    if part == 0 && !(context.progress)("streaming: chunks", done) {
+                    if part == 0 && !(context.progress)("chunks", done) {
                         cancelled.store(true, Relaxed);
                     }
                     if cancelled.load(Relaxed) {

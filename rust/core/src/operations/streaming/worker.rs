@@ -136,7 +136,7 @@ impl Worker {
 
     /// Transfer, decompression and delivery of the frame.
     pub fn finish(&mut self, sequence: u64, length: usize, pause: &mut dyn Pause) -> Status {
-        match self.transfer(length) {
+        match self.transfer(length, pause) {
             Transfer::Done => {}
             Transfer::OverBudget => {
                 self.deliver(sequence);
@@ -188,7 +188,7 @@ impl Worker {
     }
 
     /// Out to the file and back where the placement says so; in memory the frame stays.
-    fn transfer(&mut self, length: usize) -> Transfer {
+    fn transfer(&mut self, length: usize, pause: &mut dyn Pause) -> Transfer {
         let Some(files) = &self.shared.files else { return Transfer::Done };
         let Some(disk) = &self.disk else { return Transfer::Failed };
         let pages = length.next_multiple_of(PAGE_BYTES);
@@ -197,12 +197,12 @@ impl Worker {
         }
         let frame = &mut self.frame.as_mut_slice()[..pages];
         let written = disk.scratch.write(frame, 0).is_ok();
+        pause.point();
+        // What is not read after all must not look as if it had been.
         frame.iter_mut().step_by(PAGE_BYTES).for_each(|mark| *mark = !*mark);
-        if written && disk.scratch.read(frame, 0).is_ok() {
-            Transfer::Done
-        } else {
-            Transfer::Failed
-        }
+        let read = written && disk.scratch.read(frame, 0).is_ok();
+        pause.point();
+        if read { Transfer::Done } else { Transfer::Failed }
     }
 
     fn decompress(&mut self, length: usize, pause: &mut dyn Pause) -> Result<Header, FrameError> {
