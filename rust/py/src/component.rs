@@ -159,6 +159,23 @@ impl Component {
         dict.set_item("planted", total.planted)?;
         Ok(dict)
     }
+
+    /// Runs `count` operations of type `op` on the calling thread; returns for each the longest
+    /// time in nanoseconds for which it, or its check, would let no other one in.
+    #[pyo3(signature = (op, *, first_key = 0, count = 1))]
+    fn longest_stretches(
+        &self,
+        py: Python<'_>,
+        op: &str,
+        first_key: u64,
+        count: u64,
+    ) -> PyResult<Vec<u64>> {
+        let index = self.index_of(op)?;
+        Ok(py.detach(|| {
+            let mut operation = self.inner.operation();
+            operations::longest_stretches(operation.as_mut(), index, first_key, count)
+        }))
+    }
 }
 
 impl Component {

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::{Fault, NoPause, Operation, Request, Status};
+use super::{Fault, NoPause, Operation, Pause, Request, Status};
 
 /// One component timed alone on the calling threads, for benchmarks and the Python API.
 #[derive(Clone, Copy, Debug, Default)]
@@ -68,6 +68,40 @@ pub fn run_alone(
     tally.page_faults = page_faults() - faults_before;
     tally.busy_ns = tally.elapsed_ns.saturating_sub(tally.verify_ns);
     tally
+}
+
+/// The longest time for which each of `count` operations held its thread without a pause, in
+/// nanoseconds; its check, which has none, is one such stretch.
+#[must_use]
+pub fn longest_stretches(
+    operation: &mut dyn Operation,
+    op: u8,
+    first_key: u64,
+    count: u64,
+) -> Vec<u64> {
+    let longest = |key| {
+        let mut stretches = Stretches { began: Instant::now(), longest_ns: 0 };
+        operation.run(Request { op, key }, &mut stretches);
+        stretches.point();
+        operation.verify();
+        stretches.point();
+        stretches.longest_ns
+    };
+    (first_key..first_key + count).map(longest).collect()
+}
+
+/// Times what lies between two pauses.
+struct Stretches {
+    began: Instant,
+    longest_ns: u64,
+}
+
+impl Pause for Stretches {
+    fn point(&mut self) {
+        let now = Instant::now();
+        self.longest_ns = self.longest_ns.max((now - self.began).as_nanos() as u64);
+        self.began = now;
+    }
 }
 
 /// Page faults of the calling thread so far; 0 where the system does not count them by thread.

@@ -18,7 +18,7 @@ mod scratch;
 mod streaming;
 mod synthesis;
 
-pub use alone::{Checking, Tally, run_alone};
+pub use alone::{Checking, Tally, longest_stretches, run_alone};
 pub use knowledge_graph::graph_file_size;
 
 /// One operation as the schedule asked for it.
