@@ -49,6 +49,17 @@ def test_the_culprit_follows_the_planted_component_and_not_its_name() -> None:
     assert first.demand_share > 0.5
 
 
+def test_without_an_overloaded_stretch_the_fit_says_whose_objective_is_left_first() -> None:
+    outcome = outcome_with("streaming", 3)
+    calm = replace(outcome.baselines[-1], traces={})
+    lowest = {"consensus": 0.8, "streaming": 0.15, "knowledge_graph": 0.05}
+    knee = replace(outcome.knee, lowest=lowest)
+    found = culprit(replace(outcome, knee=knee, probes=(), overload=calm))
+
+    assert found is not None
+    assert (found.component, found.hurt, found.lowest) == ("streaming", "consensus", 0.8)
+
+
 def test_nothing_broken_has_no_culprit() -> None:
     driver = SimulatedDriver(unbreakable, RATES, 1)
 

@@ -273,6 +273,18 @@ def test_a_disturbed_reading_does_not_bend_the_curve() -> None:
     assert math.exp(found.quantile(0.5)) == pytest.approx(truth, rel=0.02)
 
 
+def test_what_lies_far_above_the_limit_by_chance_alone_does_not_end_in_a_narrow_interval() -> None:
+    found = {1.43: 1.0, 1.47: 1.46, 1.48: 1.09, 1.5: 4.15, 1.65: 2.14, 1.67: 5.81, 2.0: 1.93}
+
+    def width(sigma: float) -> float:
+        readings = tuple(Reading(math.log(m), math.log(r), sigma) for m, r in found.items())
+        knee = posterior({"a": Readings(readings, AT_1X)}, 2.0, math.log(64.0))
+        return knee.quantile(0.975) - knee.quantile(0.025)
+
+    assert width(0.4) > 0.2
+    assert width(0.4) > 4.0 * width(0.04)
+
+
 def test_a_baseline_that_scatters_widens_the_interval() -> None:
     readings = tuple(Reading(0.2 * i, 0.1 * i, 0.01) for i in range(4, 11))
 

@@ -35,8 +35,8 @@ class Culprit:
 
     `hurt` is the one whose objective was left first, most often the same; it differs where the
     culprit's operations hold the workers that shorter ones wait for. `demand_share` is the
-    culprit's part of all worker time asked for, `lowest` the probability that its own objective
-    has the lowest knee.
+    culprit's part of all worker time asked for, `lowest` the probability that the objective of
+    `hurt` has the lowest knee.
     """
 
     component: str
@@ -70,14 +70,15 @@ def culprit(outcome: Outcome) -> Culprit | None:
     votes = [cause_of(probe, found, calm) for probe, found in stretches]
     lowest = outcome.knee.lowest
     name = max(votes, key=lambda n: (votes.count(n), lowest.get(n, 0.0)))
-    hurt = [_earliest(found).component for _, found in stretches]
+    left = [_earliest(found).component for _, found in stretches]
+    hurt = max(left, key=left.count)
     return Culprit(
         name,
-        max(hurt, key=hurt.count),
+        hurt,
         votes.count(name),
         len(votes),
         median(demand_shares(probe)[name] for probe, _ in stretches),
-        lowest.get(name, 0.0),
+        lowest.get(hurt, 0.0),
         cascade(name, [found for _, found in stretches]),
     )
 
@@ -90,7 +91,7 @@ def _by_posterior(outcome: Outcome) -> Culprit | None:
     hurt = max(lowest, key=lambda n: lowest[n])
     shares = demand_shares(outcome.overload)
     name = max(shares, key=lambda n: shares[n])
-    return Culprit(name, hurt, 0, 0, shares[name], lowest.get(name, 0.0), ())
+    return Culprit(name, hurt, 0, 0, shares[name], lowest[hurt], ())
 
 
 def failing_probes(probes: Sequence[Probe], knee: Knee) -> list[Probe]:

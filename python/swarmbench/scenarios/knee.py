@@ -26,7 +26,7 @@ Flags = npt.NDArray[np.bool_]
 LAPSE_SHARE = 0.02
 #: What the two-parameter curve may miss per unit of distance from the limit.
 MISFIT_FAR = 0.1
-#: Noise of a reading beyond the cap, where only "far above" is known.
+#: Noise of a reading beyond the cap beside its own: there only "far above" is known.
 CAPPED_SIGMA = 0.1
 #: From a straight line to a wall, and how likely each is beforehand: one system in three is a wall.
 STEEPNESSES: Grid = np.geomspace(0.05, 1e6, 28)
@@ -141,11 +141,13 @@ def _log_density(grid: Grid, measured: Readings, limit: float) -> Grid:
     y = np.array([cap if r.y is None else min(r.y, cap) for r in measured.readings])
     capped = y >= cap
     curve = _curve(grid, x, limit, cap)
-    far = MISFIT_FAR * np.abs(y - limit)
-    noise = np.where(capped, CAPPED_SIGMA, np.hypot(steadied(measured.readings), far))
+    far = np.where(capped, CAPPED_SIGMA, MISFIT_FAR * np.abs(y - limit))
+    # An overload has no percentile, whose noise would make it less certain.
+    overloaded = np.array([r.y is None for r in measured.readings])
+    noise = np.hypot(np.where(overloaded, 0.0, steadied(measured.readings)), far)
     rows = []
     for speed, prior in zip(SPEED_SIGMAS, SPEED_PRIOR, strict=True):
-        sigma = np.where(capped, CAPPED_SIGMA, np.hypot(noise, speed))
+        sigma = np.where(capped, noise, np.hypot(noise, speed))
         zero = _baseline(measured.baselines, float(speed))
         log = _log_likelihood(y, sigma, capped, curve, zero, cap) + np.log(STEEPNESS_PRIOR)
         top = log.max(axis=1)
