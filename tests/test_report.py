@@ -101,3 +101,12 @@ def test_the_roof_is_a_share_without_digits_where_it_is_hardly_any(
     content["components"]["consensus"]["goodput"]["percent_of_ceiling"] = percent
     text = summary(Result.model_validate(content))
     assert shown in next(line for line in text.splitlines() if line.startswith("consensus")).split()
+
+
+def test_bytes_of_a_kind_are_bytes_and_their_kind_is_said() -> None:
+    content = result_json()
+    content["components"]["streaming"]["goodput"] |= {"unit": "allocated bytes", "value": 158e9}
+    lines = summary(Result.model_validate(content)).splitlines()
+    at = next(number for number, line in enumerate(lines) if line.startswith("streaming"))
+    assert "158 GB/s" in lines[at]
+    assert "allocated" in lines[at] + lines[at + 1]

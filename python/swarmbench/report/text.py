@@ -170,9 +170,11 @@ def _figures_cells(figures: OperationFigures) -> tuple[str, ...]:
     goodput = figures.goodput
     value = roof = _NOTHING
     if goodput is not None:
-        in_bytes = goodput.unit == "bytes"
-        amount = about_bytes(goodput.value) if in_bytes else about_count(goodput.value)
-        value = f"{amount}/s" if in_bytes else f"{amount} {goodput.unit}/s"
+        value = f"{about_count(goodput.value)} {goodput.unit}/s"
+        if goodput.unit.endswith("bytes"):
+            # Of which kind comes behind the quantity, where the column breaks.
+            kind = goodput.unit.removesuffix("bytes")
+            value = f"{about_bytes(goodput.value)}/s {kind}".rstrip()
         if goodput.percent_of_ceiling is not None:
             roof = _roof(goodput.percent_of_ceiling)
     offered = figures.offered_ops_s
