@@ -14,7 +14,7 @@ from swarmbench.components.populations import Shape, Slab
 
 SLOT_BYTES = 128
 _LANES = 16
-_TILED_BYTES = 116
+_TILED_BYTES = 112
 _SLOTS_MAX = 8192
 _SWARM_BYTES = 512
 
@@ -40,15 +40,16 @@ class Agents(Component):
 
     name: ClassVar[str] = "agents"
     unit: ClassVar[str] = "agents"
-    #: A birth writes 112 of its slot's 128 bytes (all but what a step finds), an end reads its id
-    #: and links and writes both neighbours' links, state and inboxes. A step reads and writes 44
+    #: A birth writes 72 bytes of its tile (all but inboxes and what a step finds) and 4 of the list
+    #: of births and reads its generation, 8; an end reads the generation, and reads and writes the
+    #: state, 4, and the inboxes, 16. A step reads and writes 44
     #: bytes (place, velocity, energy, state, ticks, generator) and writes and reads an entry of
     #: 12 in the cell list; a tick reads 36 and writes 32, and reads and writes an inbox of 8. What
     #: a process costs the kernel has no roof among those measured.
     ops: ClassVar[tuple[Op, ...]] = (
-        Op("spawn", "agents", "cache_read_bytes_s", 112.0),
-        Op("destroy", "agents", "cache_read_bytes_s", 56.0),
-        Op("destroy_oldest", "agents", "cache_read_bytes_s", 56.0),
+        Op("spawn", "agents", "cache_read_bytes_s", 84.0),
+        Op("destroy", "agents", "cache_read_bytes_s", 48.0),
+        Op("destroy_oldest", "agents", "cache_read_bytes_s", 48.0),
         Op("step", "agents", "cache_read_bytes_s", 112.0),
         Op("tick", "agents", "cache_read_bytes_s", 84.0),
         Op("process", "agents", "cache_read_bytes_s", 0.0),
@@ -109,11 +110,11 @@ class Agents(Component):
         return Shape(self.slots, self._least, self._most, self.batch, seed)
 
     def resident_bytes(self, workers: int) -> int:
-        """Slots with their bits and free list, a table of cells for each swarm; two swarms and
-        the ids of a batch for each worker."""
+        """Slots with four bits each and a second entry in the list of births, a table of cells for
+        each swarm; two swarms and the ids of a batch for each worker."""
         slots = self.slots
         table = 4 * (populations.columns(slots) ** 2 + 3)
-        swarm = slots * SLOT_BYTES + 8 * -(-slots // 64) + 4 * slots + table + _SWARM_BYTES
+        swarm = slots * SLOT_BYTES + 32 * -(-slots // 64) + 4 * slots + table + _SWARM_BYTES
         worker = 2 * _TILED_BYTES * slots + 8 * (self.batch + 1 + self.swarms)
         return self.swarms * swarm + workers * worker
 

@@ -2,12 +2,13 @@
 
 A swarm is a dict of arrays, one element per slot (four for `rng`): `x`, `y`, `state`, `ticks`,
 `since`, `heard`, `rng` uint32; `velocity_x`, `velocity_y`, `energy` int32; `generation`, `born`,
-`inbox_even`, `inbox_odd` uint64. `order` lists the live slots, the oldest first, and `free` the
-vacant ones, the next to be used last (uint32). `clock` is (steps, ticks, births owed; uint64).
+`inbox_even`, `inbox_odd` uint64. `order` lists the live slots, the oldest first (uint32). `clock`
+is (steps, ticks, births owed; uint64).
 """
 
 from __future__ import annotations
 
+import heapq
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +27,7 @@ CELL_BITS = 12
 SPEED_MAX = 511
 ENERGY_LOW, ENERGY_HIGH, ENERGY_MAX = 1024, 8192, 1 << 20
 SLOT_BITS = 24
+GENERATION_MAX = (1 << (64 - SLOT_BITS)) - 1
 MESSAGE = 1 << 40
 COLUMNS_MIN = 16
 
@@ -116,7 +118,6 @@ def synthetic(shape: Shape, key: int) -> Arrays:
         "inbox_even": nothing if parity else unread,
         "inbox_odd": unread if parity else nothing,
         "order": order,
-        "free": np.flatnonzero(~live).astype(np.uint32)[::-1].copy(),
         "clock": np.array([steps, parity, int(words[9][0]) % (2 * shape.target + 1)], np.uint64),
     }
 
@@ -185,13 +186,16 @@ def tick(shape: Shape, given: Arrays) -> Arrays:
 
 
 class Slab:
-    """A swarm whose agents come and go, one at a time."""
+    """A swarm whose agents come and go, one at a time, the lowest vacant slots being used first."""
 
     def __init__(self, shape: Shape, given: Arrays) -> None:
         self.shape = shape
         self.fields = {name: array.copy() for name, array in given.items()}
         self.order: list[int] = self.fields["order"].tolist()
-        self.free: list[int] = self.fields["free"].tolist()
+        usable = self.fields["generation"] < GENERATION_MAX
+        vacant = (self.fields["state"] == STOPPED) & usable
+        #: A heap: the lowest is used first.
+        self.vacant: list[int] = np.flatnonzero(vacant).tolist()
         owed = int(self.fields["clock"][2])
         self.owed = owed - (1 << 64) if owed >> 63 else owed
         self.ids: list[int] = []
@@ -202,20 +206,18 @@ class Slab:
         self.owed += len(self.order) * self.shape.batch
         for ordinal in range(self.shape.batch):
             self.ids.append(self._bear(key, ordinal))
-        shape, ordinal = self.shape, 0
-        while len(self.order) > shape.most or (
-            self.owed >= shape.target and len(self.order) > shape.least
-        ):
-            self._end(self._victim(key, ordinal, EXPIRED))
-            self.owed -= shape.target
-            ordinal += 1
+        shape, live = self.shape, len(self.order)
+        due = max(min(self.owed // shape.target, live - shape.least), live - shape.most, 0)
+        for slot in self._chosen(key, EXPIRED, due):
+            self._end(slot)
+        self.owed -= shape.target * due
         return self._result()
 
     def destroy(self, key: int, *, oldest: bool) -> Arrays:
         """A batch of ends, and the births that the band is short of then."""
         shape = self.shape
-        for ordinal in range(min(shape.batch, len(self.order))):
-            slot = self.order[0] if oldest else self._victim(key, ordinal, CHOSEN)
+        count = min(shape.batch, len(self.order))
+        for slot in self.order[:count] if oldest else self._chosen(key, CHOSEN, count):
             self.ids.append(self._id(slot))
             self._end(slot)
         credit = shape.target * (shape.most - shape.target)
@@ -230,7 +232,6 @@ class Slab:
         clock = [*self.fields["clock"][:2].tolist(), self.owed & _MASK]
         return self.fields | {
             "order": np.array(self.order, np.uint32),
-            "free": np.array(self.free, np.uint32),
             "clock": np.array(clock, np.uint64),
             "ids": np.array(self.ids, np.uint64),
         }
@@ -243,12 +244,23 @@ class Slab:
         block: list[int] = philox(counter, self.stream)[0].tolist()
         return block
 
-    def _victim(self, key: int, ordinal: int, purpose: int) -> int:
-        rank = self._block(key, ordinal, purpose)[0] * len(self.order) >> 32
-        return sorted(self.order)[rank]
+    def _chosen(self, key: int, purpose: int, count: int) -> list[int]:
+        """So many live slots, in their order, any of them as likely as any other.
+
+        Floyd's sample (Bentley and Floyd, "A sample of brilliance", CACM 1987) of their ranks; a
+        block has four words.
+        """
+        live, ranks = len(self.order), set[int]()
+        for ordinal in range(count):
+            top = live - count + ordinal
+            word = self._block(key, ordinal // 4, purpose)[ordinal % 4]
+            rank = word * (top + 1) >> 32
+            ranks.add(top if rank in ranks else rank)
+        slots = sorted(self.order)
+        return [slots[rank] for rank in sorted(ranks)]
 
     def _bear(self, key: int, ordinal: int) -> int:
-        slot = self.free.pop()
+        slot = heapq.heappop(self.vacant)
         place, rng = self._block(key, ordinal, PLACE), self._block(key, ordinal, STATE)
         shift = 32 - self.shape.coordinate_bits
         born: dict[str, Any] = {
@@ -272,7 +284,8 @@ class Slab:
 
     def _end(self, slot: int) -> None:
         self.order.remove(slot)
-        self.free.append(slot)
+        if self.fields["generation"][slot] < GENERATION_MAX:
+            heapq.heappush(self.vacant, slot)
         self.fields["state"][slot] = STOPPED
         self.fields["inbox_even"][slot] = self.fields["inbox_odd"][slot] = 0
 

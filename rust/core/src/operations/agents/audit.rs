@@ -3,10 +3,10 @@
 use super::agent::{Agent, ENERGY_MAX, LEGAL, STOPPED, Sums};
 use super::solitary::{mixed, next_word};
 use super::swarm::Swarm;
-use super::tile::{LANES, MESSAGE, NONE, Tile, place};
+use super::tile::{LANES, MESSAGE, Tile, place};
 
 /// Whether every live agent has been stepped once per step since it was spawned, every vacant slot
-/// is stopped, and slots, chain of births, ids and messages add up to what the ledger says.
+/// is stopped, and slots, list of births, ids and messages add up to what the ledger says.
 pub fn adds_up(swarm: &Swarm) -> bool {
     let ledger = &swarm.ledger;
     let (mut live, mut ids, mut unread, mut unread_sum) = (0u64, 0u64, 0u64, 0u64);
@@ -35,9 +35,9 @@ pub fn adds_up(swarm: &Swarm) -> bool {
     let traffic = &ledger.traffic;
     live == ledger.live
         && ledger.spawned - ledger.destroyed == live
-        && swarm.slots() as u64 == live + swarm.free.len() as u64 + ledger.retired
+        && swarm.slots() as u64 == live + vacant(swarm) + ledger.retired
         && ids == ledger.births.wrapping_sub(ledger.deaths)
-        && chained(swarm) == live
+        && listed(swarm) == live
         && traffic.sent == traffic.read + unread + ledger.dead
         && traffic.sent_sum == traffic.read_sum + unread_sum + ledger.dead_sum
 }
@@ -46,21 +46,24 @@ fn is_stopped(tile: &Tile, lane: usize) -> bool {
     tile.state[lane] == STOPPED
 }
 
-/// Length of the chain of births, 0 where it is broken or an agent was not born after the last.
-fn chained(swarm: &Swarm) -> u64 {
-    let (mut length, mut slot, mut older, mut since) = (0, swarm.oldest, NONE, None);
-    while slot != NONE && length <= swarm.ledger.live {
+/// How many slots are said to be vacant.
+fn vacant(swarm: &Swarm) -> u64 {
+    swarm.vacant.iter().map(|word| u64::from(word.count_ones())).sum()
+}
+
+/// How many agents are in the list of births, 0 where one was not born after the last.
+fn listed(swarm: &Swarm) -> u64 {
+    let (mut length, mut last) = (0, None);
+    for slot in swarm.by_age() {
         let (index, lane) = place(slot);
-        let Some(tile) = swarm.tiles.get(index) else { return 0 };
-        let later = since.is_none_or(|since: u32| tile.since[lane].wrapping_sub(since) < 1 << 31);
-        if tile.older[lane] != older || !swarm.is_live(slot) || !later {
+        let since = swarm.tiles[index].since[lane];
+        if last.is_some_and(|last: u32| since.wrapping_sub(last) >= 1 << 31) {
             return 0;
         }
-        since = Some(tile.since[lane]);
-        (older, slot) = (slot, tile.newer[lane]);
+        last = Some(since);
         length += 1;
     }
-    if older == swarm.newest { length } else { 0 }
+    length
 }
 
 /// Whether up to `samples` agents of `after`, evenly spread, are what one step makes of `before`,

@@ -1,7 +1,7 @@
 //! Operations on given swarms, to be held against the reference: arrays in, arrays out.
 //!
-//! A swarm is its slots' fields, `order` (live slots, the oldest first), `free` (vacant ones, the
-//! next to be used last) and `clock` (steps, ticks, births owed as two's complement).
+//! A swarm is its slots' fields, `order` (live slots, the oldest first) and `clock` (steps, ticks,
+//! births owed as two's complement).
 
 use crate::operations::{Array, Arrays, BuildError};
 
@@ -9,7 +9,7 @@ use super::Shared;
 use super::agent::{ENERGY_MAX, SPEED_MAX, STOPPED};
 use super::process::PATIENCE;
 use super::swarm::Swarm;
-use super::tile::{GENERATION_MAX, LANES, MESSAGE, NONE, Tile, place};
+use super::tile::{GENERATION_MAX, LANES, MESSAGE, Tile, place};
 
 const STEPS: usize = 0;
 const TICKS: usize = 1;
@@ -25,7 +25,7 @@ pub fn evaluate(shared: &Shared, op: &str, inputs: &Arrays) -> Result<Arrays, Bu
     match op {
         "spawn" => {
             if !swarm.spawn(single(inputs, "key")?, batch, &mut ids) {
-                return Err(refuse("free", "holds too few slots for a batch".to_owned()));
+                return Err(refuse("order", "leaves too few slots for a batch".to_owned()));
             }
         }
         "destroy" => swarm.destroy(single(inputs, "key")?, batch, false, &mut ids),
@@ -100,36 +100,40 @@ fn read(shared: &Shared, inputs: &Arrays) -> Result<Swarm, BuildError> {
     let clock = longs(inputs, "clock", Some(3))?;
     (swarm.ledger.steps, swarm.ledger.ticks) = (clock[STEPS], clock[TICKS]);
     swarm.owed = clock[OWED] as i64;
-    let (order, free) = (words(inputs, "order", None)?, words(inputs, "free", None)?);
-    swarm.free.clear();
-    swarm.free.extend_from_slice(free);
+    let order = words(inputs, "order", None)?;
     let mut seen = vec![false; slots];
-    for &slot in order.iter().chain(free) {
+    for &slot in order {
         match seen.get_mut(slot as usize) {
             Some(seen) if !*seen => *seen = true,
             _ => return Err(refuse("order", format!("slot {slot} is unknown or named twice"))),
         }
     }
-    chain(&mut swarm, order)?;
+    list(&mut swarm, order)?;
     Ok(swarm)
 }
 
-/// Links the live slots in the order of birth.
-fn chain(swarm: &mut Swarm, order: &[u32]) -> Result<(), BuildError> {
+/// Lists the live slots in the order of birth, and leaves those vacant that may be used.
+fn list(swarm: &mut Swarm, order: &[u32]) -> Result<(), BuildError> {
     for (rank, &slot) in order.iter().enumerate() {
         let (index, lane) = place(slot);
         let tile = &mut swarm.tiles[index];
         if tile.state[lane] == STOPPED {
             return Err(refuse("order", format!("the agent in slot {slot} is stopped")));
         }
-        tile.older[lane] = rank.checked_sub(1).map_or(NONE, |rank| order[rank]);
-        tile.newer[lane] = order.get(rank + 1).copied().unwrap_or(NONE);
+        tile.turn[lane] = rank as u32;
+        swarm.list[rank] = slot;
         swarm.occupied[slot as usize / 64] |= 1 << (slot % 64);
         swarm.ledger.births =
             swarm.ledger.births.wrapping_add(super::solitary::mixed(swarm.id(slot)));
     }
-    swarm.oldest = order.first().copied().unwrap_or(NONE);
-    swarm.newest = order.last().copied().unwrap_or(NONE);
+    swarm.listed = 0..order.len();
+    for slot in 0..swarm.slots() {
+        let (index, lane) = place(slot as u32);
+        let usable = swarm.tiles[index].generation[lane] < GENERATION_MAX;
+        if !usable || swarm.is_live(slot as u32) {
+            swarm.vacant[slot / 64] &= !(1 << (slot % 64));
+        }
+    }
     swarm.ledger.live = order.len() as u64;
     swarm.ledger.spawned = order.len() as u64;
     let stopped = swarm.tiles.iter().flat_map(|tile| tile.state).filter(|&state| state == STOPPED);
@@ -192,13 +196,7 @@ fn write(swarm: &Swarm, ids: Vec<u64>) -> Arrays {
         .tiles
         .iter()
         .flat_map(|tile| (0..LANES).flat_map(move |lane| tile.rng.map(|words| words[lane])));
-    let mut order = Vec::with_capacity(swarm.ledger.live as usize);
-    let mut slot = swarm.oldest;
-    while slot != NONE && order.len() < swarm.slots() {
-        order.push(slot);
-        let (index, lane) = place(slot);
-        slot = swarm.tiles[index].newer[lane];
-    }
+    let order = swarm.by_age().collect();
     let clock = vec![swarm.ledger.steps, swarm.ledger.ticks, swarm.owed as u64];
     let named = [
         ("x", words(|tile| tile.x)),
@@ -216,7 +214,6 @@ fn write(swarm: &Swarm, ids: Vec<u64>) -> Arrays {
         ("inbox_even", longs(|tile| tile.inbox[0])),
         ("inbox_odd", longs(|tile| tile.inbox[1])),
         ("order", Array::U32(order)),
-        ("free", Array::U32(swarm.free.clone())),
         ("clock", Array::U64(clock)),
         ("ids", Array::U64(ids)),
     ];

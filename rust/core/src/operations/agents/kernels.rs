@@ -1,9 +1,13 @@
-//! A step and a tick of one swarm, compiled for each kind of vector from one body.
+//! What is done to one swarm, compiled for each kind of vector from one body.
+
+use std::ops::Range;
 
 use super::agent::{ENERGY_MAX, STOPPED};
 use super::grid::{Grid, Plain, Sight};
 use super::solitary::next_word;
+use super::swarm::Swarm;
 use super::tile::{LANES, MESSAGE, Tile, place};
+use super::turnover::{self, Ids};
 
 /// What the messages of one tick came to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -20,8 +24,10 @@ pub struct Kernels {
     pub name: &'static str,
     /// Steps all agents, of whom there are so many; returns how many it stepped.
     pub step: fn(&mut [Tile], &mut Grid, usize) -> u64,
-    /// The place of the set bit number `rank`, of which there are more.
-    pub nth: fn(&[u64], u32) -> u32,
+    /// Births, the choice of whom to end, and ends; see `turnover`.
+    pub bear: fn(&mut Swarm, u64, Range<u32>, Ids<'_>) -> bool,
+    pub choose: fn(&mut Swarm, u64, u32, u32),
+    pub end: fn(&mut Swarm),
     /// Lets every agent read its inbox of the given parity, and send to one of the listed slots.
     pub tick: fn(&mut [Tile], &[u32], usize) -> Traffic,
 }
@@ -29,58 +35,78 @@ pub struct Kernels {
 const PLAIN: Kernels = Kernels {
     name: "portable",
     step: |tiles, grid, live| step::<Plain>(tiles, grid, live),
-    nth: |words, rank| nth(words, rank),
+    bear: |swarm, key, ordinals, ids| turnover::bear::<turnover::Plain>(swarm, key, ordinals, ids),
+    choose: |swarm, key, purpose, count| {
+        turnover::choose::<turnover::Plain>(swarm, key, purpose, count)
+    },
+    end: |swarm| turnover::end(swarm),
     tick: |tiles, listed, parity| tick(tiles, listed, parity),
 };
 
-/// Compiles the bodies with the features enabled; for use where they were detected.
+/// Compiles one body with the features enabled; for use where they were detected.
+#[cfg(target_arch = "x86_64")]
+macro_rules! enabled {
+    ($features:literal, $name:ident($($given:ident: $kind:ty),*) -> $answer:ty, $body:expr) => {
+        pub fn $name($($given: $kind),*) -> $answer {
+            #[target_feature(enable = $features)]
+            unsafe fn body($($given: $kind),*) -> $answer {
+                $body($($given),*)
+            }
+            // SAFETY: `all` hands this function out only where the features were detected.
+            unsafe { body($($given),*) }
+        }
+    };
+}
+
+/// Compiles all of them.
 #[cfg(target_arch = "x86_64")]
 macro_rules! compiled {
     ($kernels:ident, $module:ident, $sight:ty, $name:literal, $features:literal) => {
         mod $module {
             use super::*;
 
-            pub fn step(tiles: &mut [Tile], grid: &mut Grid, live: usize) -> u64 {
-                #[target_feature(enable = $features)]
-                unsafe fn body(tiles: &mut [Tile], grid: &mut Grid, live: usize) -> u64 {
-                    super::step::<$sight>(tiles, grid, live)
-                }
-                // SAFETY: `all` hands this function out only where the features were detected.
-                unsafe { body(tiles, grid, live) }
-            }
-
-            pub fn nth(words: &[u64], rank: u32) -> u32 {
-                #[target_feature(enable = $features)]
-                unsafe fn body(words: &[u64], rank: u32) -> u32 {
-                    super::nth(words, rank)
-                }
-                // SAFETY: as above.
-                unsafe { body(words, rank) }
-            }
-
-            pub fn tick(tiles: &mut [Tile], listed: &[u32], parity: usize) -> Traffic {
-                #[target_feature(enable = $features)]
-                unsafe fn body(tiles: &mut [Tile], listed: &[u32], parity: usize) -> Traffic {
-                    super::tick(tiles, listed, parity)
-                }
-                // SAFETY: as above.
-                unsafe { body(tiles, listed, parity) }
-            }
+            enabled!(
+                $features,
+                step(tiles: &mut [Tile], grid: &mut Grid, live: usize) -> u64,
+                super::step::<$sight>
+            );
+            enabled!(
+                $features,
+                tick(tiles: &mut [Tile], listed: &[u32], parity: usize) -> Traffic,
+                super::tick
+            );
+            enabled!(
+                $features,
+                bear(swarm: &mut Swarm, key: u64, ordinals: Range<u32>, ids: Ids<'_>) -> bool,
+                turnover::bear::<turnover::Bmi2>
+            );
+            enabled!(
+                $features,
+                choose(swarm: &mut Swarm, key: u64, purpose: u32, count: u32) -> (),
+                turnover::choose::<turnover::Bmi2>
+            );
+            enabled!($features, end(swarm: &mut Swarm) -> (), turnover::end);
         }
-        const $kernels: Kernels =
-            Kernels { name: $name, step: $module::step, nth: $module::nth, tick: $module::tick };
+        const $kernels: Kernels = Kernels {
+            name: $name,
+            step: $module::step,
+            bear: $module::bear,
+            choose: $module::choose,
+            end: $module::end,
+            tick: $module::tick,
+        };
     };
 }
 
 #[cfg(target_arch = "x86_64")]
-compiled!(AVX2, avx2, crate::operations::agents::sight_avx2::Avx2, "avx2", "avx2,popcnt");
+compiled!(AVX2, avx2, crate::operations::agents::sight_avx2::Avx2, "avx2", "avx2,popcnt,bmi2");
 #[cfg(all(target_arch = "x86_64", avx512_intrinsics))]
 compiled!(
     AVX512,
     avx512,
     crate::operations::agents::sight_avx512::Avx512,
     "avx512",
-    "avx512f,avx512bw,avx512vl,avx512dq,avx2,popcnt"
+    "avx512f,avx512bw,avx512vl,avx512dq,avx2,popcnt,bmi2"
 );
 
 /// Every kind of vector that this CPU has, the widest first; the last runs anywhere.
@@ -89,7 +115,7 @@ pub fn all() -> Vec<Kernels> {
     #[cfg(target_arch = "x86_64")]
     {
         use std::arch::is_x86_feature_detected as has;
-        let avx2 = has!("avx2") && has!("popcnt");
+        let avx2 = has!("avx2") && has!("popcnt") && has!("bmi2");
         #[cfg(avx512_intrinsics)]
         if avx2 && has!("avx512f") && has!("avx512bw") && has!("avx512vl") && has!("avx512dq") {
             found.push(AVX512);
@@ -187,49 +213,4 @@ fn read(tile: &mut Tile, parity: usize, traffic: &mut Traffic) -> [u32; LANES] {
     (tile.heard, tile.energy, tile.rng) = (heard, energy, rng);
     tile.inbox[parity] = [0; LANES];
     words
-}
-
-#[inline(always)]
-fn nth(words: &[u64], mut rank: u32) -> u32 {
-    for (index, &word) in words.iter().enumerate() {
-        let ones = word.count_ones();
-        if rank < ones {
-            return index as u32 * u64::BITS + nth_bit(word, rank);
-        }
-        rank -= ones;
-    }
-    unreachable!("a rank is below the number of set bits");
-}
-
-#[inline(always)]
-fn nth_bit(mut word: u64, mut rank: u32) -> u32 {
-    let mut place = 0;
-    for width in [32, 16, 8, 4, 2, 1] {
-        let ones = (word & ((1 << width) - 1)).count_ones();
-        let beyond = rank >= ones;
-        rank -= if beyond { ones } else { 0 };
-        let step = if beyond { width } else { 0 };
-        word >>= step;
-        place += step;
-    }
-    place
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_nth_bit_is_the_one_that_as_many_precede() {
-        let words = [1, 0, 1 << 63, u64::MAX, 0x8000_0001_0001_0100, 0x0123_4567_89AB_CDEF];
-        let places: Vec<u32> = (0..384)
-            .filter(|place| words[place / 64] >> (place % 64) & 1 == 1)
-            .map(|place| place as u32)
-            .collect();
-        for kernels in all() {
-            for (rank, &place) in places.iter().enumerate() {
-                assert_eq!((kernels.nth)(&words, rank as u32), place, "{}", kernels.name);
-            }
-        }
-    }
 }

@@ -34,6 +34,7 @@ mod swarm;
 #[cfg(test)]
 mod tests;
 mod tile;
+mod turnover;
 mod worker;
 
 use counters::Counters;

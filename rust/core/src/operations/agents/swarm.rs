@@ -1,16 +1,16 @@
-//! One swarm: a slab of slots with a free list, the order of births, and a controller of its size.
+//! One swarm: a slab of slots, which are vacant, the order of births, and a controller of its size.
 //!
 //! Whatever changes it holds its lock, and no longer than for one batch, one step or one tick.
 
+use std::ops::Range;
+
 use crate::operations::pages::filled;
 
-use super::agent::STOPPED;
 use super::births::{Births, CHOSEN, EXPIRED};
 use super::grid::Grid;
 use super::kernels::{Kernels, Traffic};
 use super::parameters::Band;
-use super::solitary::mixed;
-use super::tile::{GENERATION_MAX, LANES, MESSAGE, NONE, SLOT_BITS, SLOT_BYTES, Tile, place};
+use super::tile::{LANES, SLOT_BITS, SLOT_BYTES, Tile, place};
 
 /// What a swarm takes beside its arrays.
 const OWN_BYTES: u64 = 512;
@@ -42,19 +42,23 @@ pub struct Ledger {
 pub struct Swarm {
     pub tiles: Vec<Tile>,
     pub grid: Grid,
-    /// One bit per slot.
+    /// One bit per slot; a slot that has used up its ids is neither occupied nor vacant.
     pub occupied: Vec<u64>,
-    /// Vacant slots; the last is used next.
-    pub free: Vec<u32>,
-    pub oldest: u32,
-    pub newest: u32,
+    pub vacant: Vec<u64>,
+    /// Whom the next ends are of, by slot and by rank among the live; else no bit is set.
+    pub chosen: Vec<u64>,
+    pub ranks: Vec<u64>,
+    /// Slots in the order of births, of which `listed` count; an entry whose agent has ended stays
+    /// until there is no room for another.
+    pub list: Vec<u32>,
+    pub listed: Range<usize>,
     pub ledger: Ledger,
     /// Ends that the agents' lifetimes ask for, in units of one `band.target()`th.
     pub owed: i64,
     band: Band,
-    births: Births,
+    pub births: Births,
     /// Slots of the swarms before it.
-    first_slot: u64,
+    pub first_slot: u64,
     kernels: Kernels,
 }
 
@@ -63,13 +67,18 @@ impl Swarm {
     pub fn new(slots: usize, band: Band, seed: u64, first_slot: u64, kernels: Kernels) -> Self {
         let grid = Grid::new(slots);
         let births = Births::new(seed, grid.wrap());
+        let words = slots.div_ceil(64);
+        let mut vacant = filled(words);
+        (0..slots).for_each(|slot| vacant[slot / 64] |= 1 << (slot % 64));
         Self {
             tiles: vec![Tile::VACANT; slots / LANES],
             grid,
-            occupied: filled(slots.div_ceil(64)),
-            free: (0..slots as u32).rev().collect(),
-            oldest: NONE,
-            newest: NONE,
+            occupied: filled(words),
+            vacant,
+            chosen: filled(words),
+            ranks: filled(words),
+            list: filled(2 * slots),
+            listed: 0..0,
             ledger: Ledger::default(),
             owed: 0,
             band,
@@ -79,9 +88,10 @@ impl Swarm {
         }
     }
 
-    /// Bytes of a swarm of so many slots: the slab, the bits, the free list, the cells' table.
+    /// Bytes of a swarm of so many slots: the slab, the bits, the entries of the list of births
+    /// beyond one a slot, the cells' table.
     pub fn bytes(slots: usize) -> u64 {
-        let slab = slots * SLOT_BYTES + 8 * slots.div_ceil(64) + 4 * slots;
+        let slab = slots * SLOT_BYTES + 4 * 8 * slots.div_ceil(64) + 4 * slots;
         slab as u64 + Grid::table_bytes(slots) + OWN_BYTES
     }
 
@@ -100,6 +110,7 @@ impl Swarm {
         (slot < self.slots() as u64).then_some(slot as u32)
     }
 
+    #[inline(always)]
     pub fn is_live(&self, slot: u32) -> bool {
         self.occupied[slot as usize / 64] >> (slot % 64) & 1 == 1
     }
@@ -107,50 +118,70 @@ impl Swarm {
     /// Spawns a batch, and lets the controller end whoever is due; false where no slot was left.
     pub fn spawn(&mut self, key: u64, batch: u32, ids: &mut Vec<u64>) -> bool {
         self.owed += self.ledger.live as i64 * i64::from(batch);
-        for ordinal in 0..batch {
-            let Some(id) = self.bear(key, ordinal) else { return false };
-            ids.push(id);
+        let complete = (self.kernels.bear)(self, key, 0..batch, Some(ids));
+        if complete {
+            self.expire(key);
         }
-        self.expire(key);
-        true
+        complete
     }
 
     /// Destroys up to `batch` agents, the oldest or any; the controller replaces what the band is
     /// short of then.
     pub fn destroy(&mut self, key: u64, batch: u32, oldest: bool, ids: &mut Vec<u64>) {
-        for ordinal in 0..batch.min(self.ledger.live as u32) {
-            let slot = if oldest {
-                self.oldest
-            } else {
-                self.nth(self.births.victim(key, ordinal, CHOSEN, self.ledger.live as u32))
-            };
-            ids.push(self.id(slot));
-            self.end(slot);
+        let count = batch.min(self.ledger.live as u32);
+        if oldest {
+            self.choose_oldest(count, ids);
+        } else {
+            (self.kernels.choose)(self, key, CHOSEN, count);
+            let slots = set_bits(&self.chosen);
+            ids.extend(slots.map(|slot| self.id(slot)));
         }
+        (self.kernels.end)(self);
         let target = self.band.target();
         let credit = target * (i64::from(self.band.most) - target);
-        self.owed = (self.owed - target * ids.len() as i64).max(-credit);
-        let mut ordinal = batch;
-        while self.ledger.live < u64::from(self.band.least) && self.bear(key, ordinal).is_some() {
-            self.ledger.replaced += 1;
-            ordinal += 1;
-        }
+        self.owed = (self.owed - target * i64::from(count)).max(-credit);
+        let missing = u64::from(self.band.least).saturating_sub(self.ledger.live) as u32;
+        let spawned = self.ledger.spawned;
+        (self.kernels.bear)(self, key, batch..batch + missing, None);
+        self.ledger.replaced += self.ledger.spawned - spawned;
     }
 
     /// Ends every agent, without the controller.
     pub fn drain(&mut self) {
-        while self.oldest != NONE {
-            self.end(self.oldest);
-        }
+        self.chosen.copy_from_slice(&self.occupied);
+        (self.kernels.end)(self);
         self.owed = 0;
     }
 
     /// Fills the swarm to its target.
     pub fn populate(&mut self, key: u64) {
-        for ordinal in 0..self.band.target() as u32 {
-            if self.bear(key, ordinal).is_none() {
-                return;
+        (self.kernels.bear)(self, key, 0..self.band.target() as u32, None);
+    }
+
+    /// Whether entry `at` of the list of births is of an agent that lives.
+    #[inline(always)]
+    pub fn is_listed(&self, at: usize) -> bool {
+        let slot = self.list[at];
+        let (tile, lane) = place(slot);
+        self.is_live(slot) & (self.tiles[tile].turn[lane] as usize == at)
+    }
+
+    /// The live agents' slots, the oldest first.
+    pub fn by_age(&self) -> impl Iterator<Item = u32> {
+        self.listed.clone().filter(|&at| self.is_listed(at)).map(|at| self.list[at])
+    }
+
+    fn choose_oldest(&mut self, count: u32, ids: &mut Vec<u64>) {
+        let mut left = count;
+        while left > 0 {
+            let at = self.listed.start;
+            if self.is_listed(at) {
+                let slot = self.list[at];
+                self.chosen[slot as usize / 64] |= 1 << (slot % 64);
+                ids.push(self.id(slot));
+                left -= 1;
             }
+            self.listed.start += 1;
         }
     }
 
@@ -182,96 +213,35 @@ impl Swarm {
     /// `destroy` ends counts among them, so that the size is stationary at the target whatever the
     /// mix; the band's edges hold at once.
     fn expire(&mut self, key: u64) {
-        let (target, mut ordinal) = (self.band.target(), 0);
-        let (least, most) = (u64::from(self.band.least), u64::from(self.band.most));
-        while self.ledger.live > most || (self.owed >= target && self.ledger.live > least) {
-            let live = self.ledger.live as u32;
-            let slot = self.nth(self.births.victim(key, ordinal, EXPIRED, live));
-            self.end(slot);
-            self.ledger.expired += 1;
-            self.owed -= target;
-            ordinal += 1;
-        }
+        let live = self.ledger.live as i64;
+        let [least, most] = [self.band.least, self.band.most].map(i64::from);
+        let target = self.band.target();
+        let due = (self.owed / target).min(live - least).max(live - most).max(0);
+        (self.kernels.choose)(self, key, EXPIRED, due as u32);
+        (self.kernels.end)(self);
+        self.ledger.expired += due as u64;
+        self.owed -= target * due;
     }
+}
 
-    /// The agent number `ordinal` of the operation `key`, in a slot of its own.
-    fn bear(&mut self, key: u64, ordinal: u32) -> Option<u64> {
-        let slot = self.free.pop()?;
-        let (index, lane) = place(slot);
-        let newest = std::mem::replace(&mut self.newest, slot);
-        let tile = &mut self.tiles[index];
-        tile.set_agent(lane, self.births.agent(key, ordinal));
-        tile.generation[lane] += 1;
-        tile.born[lane] = key;
-        tile.since[lane] = self.ledger.steps as u32;
-        tile.heard[lane] = 0;
-        tile.older[lane] = newest;
-        tile.newer[lane] = NONE;
-        if newest == NONE {
-            self.oldest = slot;
-        } else {
-            let (index, lane) = place(newest);
-            self.tiles[index].newer[lane] = slot;
-        }
-        self.occupied[slot as usize / 64] |= 1 << (slot % 64);
-        self.ledger.live += 1;
-        self.ledger.spawned += 1;
-        let id = self.id(slot);
-        self.ledger.births = self.ledger.births.wrapping_add(mixed(id));
-        Some(id)
-    }
-
-    /// Stops an agent and vacates its slot.
-    fn end(&mut self, slot: u32) {
-        self.ledger.deaths = self.ledger.deaths.wrapping_add(mixed(self.id(slot)));
-        let (index, lane) = place(slot);
-        let tile = &mut self.tiles[index];
-        let (older, newer) = (tile.older[lane], tile.newer[lane]);
-        tile.state[lane] = STOPPED;
-        for inbox in &mut tile.inbox {
-            let unread = std::mem::take(&mut inbox[lane]);
-            self.ledger.dead += unread / MESSAGE;
-            self.ledger.dead_sum += unread % MESSAGE;
-        }
-        let exhausted = tile.generation[lane] >= GENERATION_MAX;
-        if older == NONE {
-            self.oldest = newer;
-        } else {
-            let (index, lane) = place(older);
-            self.tiles[index].newer[lane] = newer;
-        }
-        if newer == NONE {
-            self.newest = older;
-        } else {
-            let (index, lane) = place(newer);
-            self.tiles[index].older[lane] = older;
-        }
-        self.occupied[slot as usize / 64] &= !(1 << (slot % 64));
-        self.ledger.live -= 1;
-        self.ledger.destroyed += 1;
-        if exhausted {
-            self.ledger.retired += 1;
-        } else {
-            self.free.push(slot);
-        }
-    }
-
-    /// The slot of the live agent number `rank`, in the order of slots.
-    fn nth(&self, rank: u32) -> u32 {
-        (self.kernels.nth)(&self.occupied, rank)
-    }
+/// The places of the set bits, in their order.
+pub fn set_bits(words: &[u64]) -> impl Iterator<Item = u32> {
+    words.iter().enumerate().flat_map(|(index, &word)| {
+        let mut left = word;
+        std::iter::from_fn(move || {
+            let place = (left != 0).then(|| index as u32 * 64 + left.trailing_zeros());
+            left &= left.wrapping_sub(1);
+            place
+        })
+    })
 }
 
 /// Lists the set bits in their order; returns how many there are.
 fn list(occupied: &[u64], slots: &mut [u32]) -> usize {
     let mut listed = 0;
-    for (index, &word) in occupied.iter().enumerate() {
-        let mut left = word;
-        while left != 0 {
-            slots[listed] = index as u32 * 64 + left.trailing_zeros();
-            listed += 1;
-            left &= left - 1;
-        }
+    for (into, slot) in slots.iter_mut().zip(set_bits(occupied)) {
+        *into = slot;
+        listed += 1;
     }
     listed
 }

@@ -71,6 +71,10 @@ fn swarm_of(kernels: Kernels) -> Swarm {
     swarm
 }
 
+fn vacancies(swarm: &Swarm) -> u64 {
+    swarm.vacant.iter().map(|word| u64::from(word.count_ones())).sum()
+}
+
 fn perform(swarm: &mut Swarm, (act, key): (Act, u64)) -> Vec<u64> {
     let mut ids = Vec::new();
     match act {
@@ -165,17 +169,17 @@ proptest! {
     #[test]
     fn a_drained_swarm_is_as_large_as_before_and_wholly_vacant(acts in any_acts(60)) {
         let mut swarm = swarm();
-        let room = (swarm.tiles.capacity(), swarm.free.capacity(), swarm.grid.slots.capacity());
+        let room = (swarm.tiles.capacity(), swarm.list.capacity(), swarm.grid.slots.capacity());
         for act in acts {
             perform(&mut swarm, act);
         }
         swarm.drain();
         prop_assert!(audit::adds_up(&swarm));
         prop_assert_eq!(swarm.ledger.live, 0);
-        prop_assert_eq!(swarm.free.len(), swarm.slots());
+        prop_assert_eq!(vacancies(&swarm), swarm.slots() as u64);
         prop_assert!(swarm.occupied.iter().all(|&word| word == 0));
         prop_assert!(swarm.tiles.iter().all(|tile| tile.inbox == [[0; LANES]; 2]));
-        let after = (swarm.tiles.capacity(), swarm.free.capacity(), swarm.grid.slots.capacity());
+        let after = (swarm.tiles.capacity(), swarm.list.capacity(), swarm.grid.slots.capacity());
         prop_assert_eq!(room, after);
     }
 }
@@ -183,14 +187,19 @@ proptest! {
 #[test]
 fn the_audit_sees_whatever_is_wrong_with_a_swarm() {
     type Spoil = fn(&mut Swarm, usize, usize);
-    let spoils: [(&str, Spoil); 11] = [
+    let spoils: [(&str, Spoil); 13] = [
         ("a bit of an id", |swarm, tile, lane| swarm.tiles[tile].generation[lane] ^= 4),
         ("a stopped agent", |swarm, tile, lane| swarm.tiles[tile].state[lane] = STOPPED),
         ("a missed step", |swarm, tile, lane| swarm.tiles[tile].ticks[lane] -= 1),
         ("a second step", |swarm, tile, lane| swarm.tiles[tile].ticks[lane] += 1),
-        ("a broken chain", |swarm, tile, lane| swarm.tiles[tile].newer[lane] ^= 1),
-        ("a lost slot", |swarm, _, _| swarm.free.truncate(5)),
-        ("a doubled slot", |swarm, _, _| swarm.free.push(0)),
+        ("a turn not its own", |swarm, tile, lane| swarm.tiles[tile].turn[lane] ^= 1),
+        ("an agent in another's turn", |swarm, _, _| swarm.list[swarm.listed.start] ^= 1),
+        ("an order of births that is not", |swarm, tile, lane| {
+            swarm.tiles[tile].since[lane] -= 1;
+            swarm.tiles[tile].ticks[lane] += 1;
+        }),
+        ("a lost slot", |swarm, _, _| swarm.vacant[2] &= swarm.vacant[2] - 1),
+        ("a slot vacant and occupied", |swarm, _, _| swarm.vacant[0] |= 1),
         ("a lost agent", |swarm, _, _| swarm.ledger.spawned += 1),
         ("a lost message", |swarm, _, _| swarm.ledger.traffic.sent += 1),
         ("a changed message", |swarm, tile, lane| swarm.tiles[tile].inbox[0][lane] ^= 1),
@@ -202,7 +211,7 @@ fn the_audit_sees_whatever_is_wrong_with_a_swarm() {
         swarm.tick();
         swarm.tick();
         assert!(audit::adds_up(&swarm));
-        let (tile, lane) = place(swarm.newest);
+        let (tile, lane) = place(swarm.by_age().last().expect("it is populated"));
         spoil(&mut swarm, tile, lane);
         assert!(!audit::adds_up(&swarm), "{what}");
     }
@@ -232,7 +241,7 @@ fn a_slot_that_has_used_up_its_ids_is_never_used_again() {
     swarm.populate(1);
     let (mut ids, live) = (Vec::new(), swarm.ledger.live);
     swarm.drain();
-    assert_eq!((swarm.ledger.retired, swarm.free.len() as u64), (live, 160 - live));
+    assert_eq!((swarm.ledger.retired, vacancies(&swarm)), (live, 160 - live));
     assert!(!swarm.spawn(5, 160, &mut ids));
     assert!(ids.iter().all(|id| id >> SLOT_BITS == GENERATION_MAX));
     assert!(audit::adds_up(&swarm));

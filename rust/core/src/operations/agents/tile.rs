@@ -1,14 +1,14 @@
 //! Slots of 128 bytes, sixteen to a tile: each field of a tile is an array that vectors load whole.
 //!
-//! 116 bytes of a slot lie in its tile and 12 in the arrays of the cell list (`grid.rs`).
+//! 112 bytes of a slot lie in its tile, 12 in the arrays of the cell list (`grid.rs`), and 4 in the
+//! list of births (`swarm.rs`).
 
 use super::agent::{Agent, STOPPED, Sums};
 
 pub const LANES: usize = 16;
-/// What stands for "no slot" in a chain.
-pub const NONE: u32 = u32::MAX;
-/// Bytes of a slot, those in the cell list included.
-pub const SLOT_BYTES: usize = size_of::<Tile>() / LANES + super::grid::SLOT_BYTES;
+/// Bytes of a slot, those in the cell list and in the list of births included.
+pub const SLOT_BYTES: usize =
+    size_of::<Tile>() / LANES + super::grid::SLOT_BYTES + size_of::<u32>();
 /// Bits of an id that are the slot; the upper 40 are its generation.
 pub const SLOT_BITS: u32 = 24;
 /// A slot that has had so many agents is never used again, so that no id is given twice.
@@ -35,9 +35,8 @@ pub struct Tile {
     pub born: [u64; LANES],
     /// Steps that its swarm had taken when the agent was spawned.
     pub since: [u32; LANES],
-    /// Neighbours in the order of birth.
-    pub older: [u32; LANES],
-    pub newer: [u32; LANES],
+    /// Where the agent is in the list of births.
+    pub turn: [u32; LANES],
     /// The inboxes that even ticks read, and those that odd ticks read.
     pub inbox: [[u64; LANES]; 2],
     /// What a step found: the agent's cell, and what it saw there and around.
@@ -61,8 +60,7 @@ impl Tile {
         generation: [0; LANES],
         born: [0; LANES],
         since: [0; LANES],
-        older: [NONE; LANES],
-        newer: [NONE; LANES],
+        turn: [0; LANES],
         inbox: [[0; LANES]; 2],
         cell: [0; LANES],
         sums: [[0; 4]; LANES],
