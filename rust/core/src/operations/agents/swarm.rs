@@ -1,4 +1,4 @@
-//! One swarm: a slab of slots, which are vacant, the order of births, and a controller of its size.
+//! One swarm: a slab of slots, which are vacant, the order of births, a controller of its size.
 //!
 //! Whatever changes it holds its lock, and no longer than for one batch, one step or one tick.
 
