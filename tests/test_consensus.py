@@ -20,6 +20,7 @@ SIZES: dict[str, dict[str, Any]] = {
     "one vote": {"batch": 1, "agents": 1, "proposals": 1, "values": 1},
     "large": {"batch": 70_000, "agents": 300, "proposals": 1000, "values": 7},
     "wide": {"batch": 50_000, "agents": 150_001, "proposals": 3, "values": 65_535, "groups": 1},
+    "many counters": {"batch": 20_000, "agents": 9, "proposals": 1000, "values": 300},
 }
 KEYS = (0, 1, 12_345, 7 << 48 | 1_234_567_890, (1 << 64) - 1)
 SEED = 20240607

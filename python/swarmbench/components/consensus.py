@@ -28,9 +28,15 @@ CLASSES = (
     "malformed",
 )
 
-#: The memory plan of `consensus/partition.rs`: cells of a partition, entries of a block.
-_CELLS = 1 << 17
-_BLOCK = 512
+#: The memory plan of `consensus/cells.rs`, `screen.rs` and `partition.rs`: values that fit into a
+#: cell, counters that are few and the turns of each, bytes of a screening, cells of a partition,
+#: words of a block.
+_CODES = 254
+_FEW = 1024
+_TURNS = 4
+_SCREENED = 4112
+_CELLS = 1 << 18
+_BLOCK = 1024
 #: Votes that a worker keeps at most (`consensus/worker.rs`), and scores of an election.
 _KEPT = 1 << 20
 _SCORES = 1024
@@ -143,11 +149,14 @@ class Consensus(Component):
         while together < self.proposals and stride * together * 2 <= _CELLS:
             together *= 2
         partitions = -(-self.proposals // together)
-        cells = (min(together, self.proposals) - 1) * stride + self.agents
+        together = min(together, self.proposals)
+        counters = together * min(self.values, _CODES)
+        turns = _TURNS if counters <= _FEW else 1
+        cells = 5 * ((together - 1) * stride + self.agents) + 4 * counters * turns
         votes = max(self.batch, self.stored_votes)
-        blocks = votes // _BLOCK + partitions if partitions > 1 else 0
-        box = 4 * (self.proposals * (self.values + 2) + cells)
-        chains = blocks * (8 * _BLOCK + 4) + 8 * partitions
+        blocks = votes // (_BLOCK // 2) + 2 * partitions if partitions > 1 else 0
+        box = 4 * self.proposals * (self.values + 2) + cells + _SCREENED
+        chains = blocks * (4 * _BLOCK + 4) + 16 * partitions
         oracle = 7 * self.agents + 4 * self.values
         worker = box + chains + 16 * min(self.batch, _KEPT) + oracle + 4 * _SCORES
         table = 8 * (self.proposals if self.mix == "zipf" else 1)

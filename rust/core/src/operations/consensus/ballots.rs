@@ -6,93 +6,62 @@
 //! two of them name different values, the agent has equivocated. Each rule is a minimum, a sum or
 //! an "any", so the answer depends neither on order nor on how a batch is split.
 
+use super::cells::{Cells, Filed};
 use super::parameters::{Ballot, Parameters};
-use super::partition::{PAUSE_BLOCKS, Partitions};
+use super::partition::{PAUSE_BLOCKS, Partitions, Place};
+use super::screen::{self, CODE_BITS, Screen, Screened, Screener};
 use super::votes::{Digest, SEQUENCE_MAX, Vote};
 use crate::operations::Pause;
-use crate::operations::pages::filled;
 
-/// Classes of votes, in the order in which a vote with several faults is filed.
+/// Faults of a vote, in the order in which one with several is filed: its agent is not of the
+/// group; unknown proposal; unknown value; wrong round; malformed, as the top flag is set, which no
+/// sender may set.
+const FAULTS: usize = 5;
+
+/// Votes by what became of them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Classes {
     pub tallied: u64,
     pub duplicates: u64,
-    /// The agent is not of the group.
-    pub unauthorised: u64,
-    pub unknown_proposal: u64,
-    pub unknown_value: u64,
-    pub wrong_round: u64,
-    /// The top flag, which no sender may set, is set.
-    pub malformed: u64,
+    pub faulty: [u64; FAULTS],
 }
 
 impl Classes {
-    pub fn as_array(&self) -> [u64; 7] {
-        [
-            self.tallied,
-            self.duplicates,
-            self.unauthorised,
-            self.unknown_proposal,
-            self.unknown_value,
-            self.wrong_round,
-            self.malformed,
-        ]
-    }
-
-    fn merge(&mut self, other: Self) {
-        self.tallied += other.tallied;
-        self.duplicates += other.duplicates;
-        self.unauthorised += other.unauthorised;
-        self.unknown_proposal += other.unknown_proposal;
-        self.unknown_value += other.unknown_value;
-        self.wrong_round += other.wrong_round;
-        self.malformed += other.malformed;
+    pub fn as_array(&self) -> [u64; 2 + FAULTS] {
+        let [agent, proposal, value, round, flags] = self.faulty;
+        [self.tallied, self.duplicates, agent, proposal, value, round, flags]
     }
 
     pub fn invalid(&self) -> u64 {
-        self.as_array()[2..].iter().sum()
-    }
-
-    #[cold]
-    fn reject(&mut self, vote: Vote, ballot: &Ballot) {
-        let class = if vote.agent.wrapping_sub(ballot.agent_first) >= ballot.agents {
-            &mut self.unauthorised
-        } else if vote.proposal.wrapping_sub(ballot.proposal_first) >= ballot.proposals {
-            &mut self.unknown_proposal
-        } else if u32::from(vote.value) >= ballot.values {
-            &mut self.unknown_value
-        } else if vote.round != ballot.round {
-            &mut self.wrong_round
-        } else {
-            &mut self.malformed
-        };
-        *class += 1;
+        self.faulty.iter().sum()
     }
 }
 
 /// Agent and proposal of a valid vote, counted from the ballot's first ones.
+///
+/// # Errors
+/// The vote's first fault. All are looked at, as no branch on one of them could be foreseen.
 #[inline(always)]
-pub fn valid(vote: Vote, ballot: &Ballot) -> Option<(u32, u32)> {
+fn valid(vote: Vote, ballot: &Ballot) -> Result<(u32, u32), usize> {
     let agent = vote.agent.wrapping_sub(ballot.agent_first);
     let proposal = vote.proposal.wrapping_sub(ballot.proposal_first);
-    let fits = (agent < ballot.agents)
-        & (proposal < ballot.proposals)
-        & (u32::from(vote.value) < ballot.values)
-        & (vote.round == ballot.round)
-        & (vote.flags <= SEQUENCE_MAX);
-    fits.then_some((agent, proposal))
+    let faults = u32::from(agent >= ballot.agents)
+        | u32::from(proposal >= ballot.proposals) << 1
+        | u32::from(u32::from(vote.value) >= ballot.values) << 2
+        | u32::from(vote.round != ballot.round) << 3
+        | u32::from(vote.flags > SEQUENCE_MAX) << 4;
+    if faults == 0 { Ok((agent, proposal)) } else { Err(faults.trailing_zeros() as usize) }
 }
 
-/// A vote's place in its agent's order: sequence number, then value. Below `EQUIVOCATED`.
+/// A vote's place in its agent's order: sequence number, then value. Below 2^31.
 #[inline(always)]
 pub fn rank(vote: Vote) -> u32 {
     u32::from(vote.flags) << 16 | u32::from(vote.value)
 }
 
-/// A cell without a vote; no vote has this rank, as values stay below 65 535.
-const EMPTY: u32 = u32::MAX;
-/// Set in a cell whose agent voted for two values.
-const EQUIVOCATED: u32 = 1 << 31;
+/// How many votes ahead of their screening memory is asked for them: 8 KiB, as processors stop
+/// asking at the end of every 4 KiB.
+const AHEAD: usize = 512;
 /// No value reached the quorum.
 pub const UNDECIDED: u32 = u32::MAX;
 
@@ -111,73 +80,11 @@ pub struct Tallies {
     values: usize,
 }
 
-/// Files valid votes into cells; its totals stay in registers until it is done.
-struct Filing<'a> {
-    counts: &'a mut [u32],
-    evidence: &'a mut [u32],
-    values: usize,
-    filed: u64,
-    tallied: u64,
-    equivocations: u64,
-}
-
-impl Filing<'_> {
-    #[inline(always)]
-    fn file(&mut self, cell: &mut u32, proposal: usize, rank: u32) {
-        let fresh = *cell == EMPTY;
-        // Whether a vote is its agent's first cannot be foreseen, that a repeat is exact can: only
-        // the latter may be a branch.
-        let held = if fresh { rank } else { *cell };
-        *cell = held;
-        self.counts[proposal * self.values + (rank & 0xFFFF) as usize] += u32::from(fresh);
-        self.filed += 1;
-        self.tallied += u64::from(fresh);
-        if held != rank {
-            let row = &mut self.counts[proposal * self.values..][..self.values];
-            *cell = contradicted(held, rank, row, &mut self.evidence[proposal]);
-            self.equivocations += u64::from((*cell & !held) / EQUIVOCATED);
-        }
-    }
-
-    /// What was filed, and how many agents were caught.
-    fn totals(&self) -> (Classes, u64) {
-        let duplicates = self.filed - self.tallied;
-        let classes = Classes { tallied: self.tallied, duplicates, ..Classes::default() };
-        (classes, self.equivocations)
-    }
-}
-
-/// What a cell holds after a further vote that is no exact repeat: the first of the two, and
-/// whether values differed; keeps the proposal's counts and evidence.
-#[inline(never)]
-fn contradicted(held: u32, rank: u32, counts: &mut [u32], evidence: &mut u32) -> u32 {
-    let (mut caught, first) = (held & EQUIVOCATED, held & !EQUIVOCATED);
-    if (first ^ rank) & 0xFFFF != 0 {
-        *evidence += u32::from(caught == 0);
-        caught = EQUIVOCATED;
-    }
-    if rank < first {
-        counts[(first & 0xFFFF) as usize] -= 1;
-        counts[(rank & 0xFFFF) as usize] += 1;
-    }
-    caught | first.min(rank)
-}
-
 impl Tallies {
-    fn filing(&mut self) -> Filing<'_> {
-        Filing {
-            counts: &mut self.counts,
-            evidence: &mut self.evidence,
-            values: self.values,
-            filed: 0,
-            tallied: 0,
-            equivocations: 0,
-        }
-    }
-
-    fn add(&mut self, (classes, equivocations): (Classes, u64)) {
-        self.classes.merge(classes);
-        self.equivocations += equivocations;
+    fn add(&mut self, filed: Filed) {
+        self.classes.tallied += filed.tallied;
+        self.classes.duplicates += filed.duplicates;
+        self.equivocations += filed.equivocations;
     }
 }
 
@@ -199,22 +106,23 @@ pub struct Ballots {
     pub tolerated: u32,
     pub quorum: u32,
     /// One per agent and proposal, of one partition at a time.
-    cells: Vec<u32>,
+    cells: Cells,
     partitions: Partitions,
+    screener: Screener,
+    screened: Box<Screened>,
 }
 
 impl Ballots {
     /// A box for batches of up to `votes_max` votes.
     pub fn new(parameters: &Parameters, votes_max: u32) -> Self {
-        let partitions = Partitions::new(parameters.agents, parameters.proposals, votes_max);
-        let proposals = parameters.proposals as usize;
+        let (agents, proposals) = (parameters.agents, parameters.proposals);
         let values = parameters.values as usize;
         Self {
             ballot: Ballot::of(parameters, 0),
             tallies: Tallies {
-                counts: vec![0; proposals * values],
-                evidence: vec![0; proposals],
-                decisions: vec![UNDECIDED; proposals],
+                counts: vec![0; proposals as usize * values],
+                evidence: vec![0; proposals as usize],
+                decisions: vec![UNDECIDED; proposals as usize],
                 classes: Classes::default(),
                 equivocations: 0,
                 values,
@@ -222,8 +130,10 @@ impl Ballots {
             received: Digest::default(),
             tolerated: parameters.tolerated(),
             quorum: parameters.quorum(),
-            cells: filled(partitions.cells()),
-            partitions,
+            cells: Place::of(agents, proposals).cells(agents, proposals, parameters.values),
+            partitions: Partitions::new(agents, proposals, votes_max),
+            screener: screen::best(),
+            screened: Box::default(),
         }
     }
 
@@ -231,7 +141,10 @@ impl Ballots {
     pub fn bytes(parameters: &Parameters, votes_max: u32) -> u64 {
         let (agents, proposals) = (parameters.agents, parameters.proposals);
         let counts = u64::from(proposals) * u64::from(parameters.values);
-        4 * (counts + 2 * u64::from(proposals)) + Partitions::bytes(agents, proposals, votes_max)
+        let cells = Place::of(agents, proposals).cells_bytes(agents, proposals, parameters.values);
+        4 * (counts + 2 * u64::from(proposals))
+            + (cells + size_of::<Screened>()) as u64
+            + Partitions::bytes(agents, proposals, votes_max)
     }
 
     /// Empties the box for a batch.
@@ -243,7 +156,7 @@ impl Ballots {
         self.tallies.equivocations = 0;
         self.received = Digest::default();
         if self.partitions.single() {
-            self.cells.fill(EMPTY);
+            self.cells.clear();
         } else {
             self.partitions.clear();
         }
@@ -251,76 +164,103 @@ impl Ballots {
 
     /// Takes in a part of the batch.
     pub fn receive(&mut self, votes: &[Vote]) {
-        if self.partitions.single() {
-            self.receive_directly(votes);
-        } else {
-            self.receive_apart(votes);
+        let screen = Screen { ballot: self.ballot, stride: self.partitions.place().stride() };
+        let single = self.partitions.single();
+        for (turn, part) in votes.chunks(screen::VOTES).enumerate() {
+            let ahead = &votes[votes.len().min(turn * screen::VOTES + AHEAD)..];
+            let digest = (self.screener)(&screen, part, ahead, &mut self.screened);
+            self.received.merge(digest);
+            if single {
+                self.file_screened(part);
+            } else {
+                self.set_apart(part);
+            }
         }
     }
 
-    fn receive_directly(&mut self, votes: &[Vote]) {
-        let (ballot, place) = (self.ballot, self.partitions.place());
-        let mut received = Digest::default();
-        let mut rejected = Classes::default();
-        let mut filing = self.tallies.filing();
-        let cells = self.cells.as_mut_slice();
-        for &vote in votes {
-            received.add(vote);
-            if let Some((agent, proposal)) = valid(vote, &ballot) {
-                let cell = &mut cells[place.cell(proposal, agent) as usize];
-                filing.file(cell, proposal as usize, rank(vote));
-            } else {
-                rejected.reject(vote, &ballot);
+    /// The votes that were screened go into the cells.
+    fn file_screened(&mut self, votes: &[Vote]) {
+        let Self { ballot, tallies, cells, partitions, screened, .. } = self;
+        let place = partitions.place();
+        let mut filing = cells.filing(place.stride(), &mut tallies.counts, &mut tallies.evidence);
+        let tickets = screened.tickets().iter();
+        let plain = tickets.map(|&ticket| ((ticket >> CODE_BITS) as usize, ticket as u8));
+        let mut filed = filing.plain(plain);
+        for index in screened.others() {
+            let vote = votes[index];
+            match valid(vote, ballot) {
+                Ok((agent, proposal)) => {
+                    let cell = (proposal << place.stride() | agent) as usize;
+                    filed.merge(filing.any(cell, rank(vote)));
+                }
+                Err(fault) => tallies.classes.faulty[fault] += 1,
             }
         }
-        let filed = filing.totals();
-        self.tallies.add(filed);
-        self.tallies.classes.merge(rejected);
-        self.received.merge(received);
+        tallies.add(filed);
     }
 
-    fn receive_apart(&mut self, votes: &[Vote]) {
-        let ballot = self.ballot;
-        let mut received = Digest::default();
-        let mut rejected = Classes::default();
-        let mut sorting = self.partitions.sorting();
-        for &vote in votes {
-            received.add(vote);
-            if let Some((agent, proposal)) = valid(vote, &ballot) {
-                sorting.put(proposal, agent, rank(vote));
-            } else {
-                rejected.reject(vote, &ballot);
+    /// The votes that were screened go to their partitions.
+    fn set_apart(&mut self, votes: &[Vote]) {
+        self.partitions.put(self.screened.tickets());
+        let stride = self.partitions.place().stride();
+        for index in self.screened.others() {
+            let vote = votes[index];
+            match valid(vote, &self.ballot) {
+                Ok((agent, proposal)) => {
+                    let cell = u64::from(proposal) << stride | u64::from(agent);
+                    self.partitions.put_other(cell, rank(vote));
+                }
+                Err(fault) => self.tallies.classes.faulty[fault] += 1,
             }
         }
-        self.tallies.classes.merge(rejected);
-        self.received.merge(received);
     }
 
     /// Tallies what was set apart and decides every proposal.
     pub fn close(&mut self, pause: &mut dyn Pause) {
-        let partitions = if self.partitions.single() { 0 } else { self.partitions.count() };
-        for partition in 0..partitions {
-            let first = self.partitions.proposals(partition).start;
-            let cells = self.cells.as_mut_slice();
-            cells.fill(EMPTY);
-            for (walked, block) in self.partitions.blocks(partition).enumerate() {
-                let mut filing = self.tallies.filing();
-                block.each(|cell, proposal, rank| {
-                    filing.file(&mut cells[cell], first + proposal, rank);
-                });
-                let filed = filing.totals();
-                self.tallies.add(filed);
-                if walked % PAUSE_BLOCKS == PAUSE_BLOCKS - 1 {
-                    pause.point();
-                }
-            }
-            pause.point();
-        }
         let values = self.tallies.values;
+        if self.partitions.single() {
+            self.cells.settle(&mut self.tallies.counts, values);
+        } else {
+            for partition in 0..self.partitions.count() {
+                self.count(partition, pause);
+                pause.point();
+            }
+        }
         let rows = self.tallies.counts.chunks_exact(values).zip(&self.tallies.evidence);
         for (decided, (counts, &evidence)) in self.tallies.decisions.iter_mut().zip(rows) {
             *decided = decision(counts, evidence, self.tolerated, self.quorum);
         }
+    }
+
+    /// Tallies the votes of one partition.
+    fn count(&mut self, partition: usize, pause: &mut dyn Pause) {
+        let Self { tallies, cells, partitions, .. } = self;
+        let (place, proposals) = (partitions.place(), partitions.proposals(partition));
+        let counters = proposals.start * tallies.values..proposals.end * tallies.values;
+        cells.clear();
+        let tickets = partitions.tickets(partition).map(|block| (block, true));
+        let others = partitions.others(partition).map(|block| (block, false));
+        for (walked, (block, has_tickets)) in tickets.chain(others).enumerate() {
+            let counts = &mut tallies.counts[counters.clone()];
+            let evidence = &mut tallies.evidence[proposals.clone()];
+            let mut filing = cells.filing(place.stride(), counts, evidence);
+            let mut filed = Filed::default();
+            if has_tickets {
+                block.each(|tickets| {
+                    let tickets = tickets.iter();
+                    filed.merge(filing.plain(
+                        tickets.map(|&ticket| (place.within(ticket >> CODE_BITS), ticket as u8)),
+                    ));
+                });
+            } else {
+                block.each_other(|cell, rank| filed.merge(filing.any(cell as usize, rank)));
+            }
+            tallies.add(filed);
+            if walked % PAUSE_BLOCKS == PAUSE_BLOCKS - 1 {
+                pause.point();
+            }
+        }
+        cells.settle(&mut tallies.counts[counters], tallies.values);
     }
 
     pub fn values(&self) -> usize {

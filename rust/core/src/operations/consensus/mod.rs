@@ -14,6 +14,7 @@ use crate::operations::{Array, Arrays, Build, BuildError, Component, NoPause, Op
 use crate::random::stream_key;
 
 mod ballots;
+mod cells;
 mod counters;
 mod election;
 mod lanes;
@@ -24,6 +25,7 @@ mod packed;
 mod parameters;
 mod partition;
 mod planting;
+mod screen;
 #[cfg(test)]
 mod tests;
 mod vector;

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::ballots::{Ballots, Tallies, UNDECIDED};
+use super::oracle::Oracle;
 use super::parameters::{Ballot, Mix, Parameters};
 use super::votes::{Digest, Source, Vote};
 use super::worker::Worker;
@@ -44,31 +45,38 @@ fn worker(parameters: &Parameters) -> Worker {
     Worker::new(std::sync::Arc::new(built(parameters)))
 }
 
-fn tallied(parameters: &Parameters, parts: &[&[Vote]]) -> Tallies {
+fn counted(parameters: &Parameters, parts: &[&[Vote]]) -> Ballots {
     let total: usize = parts.iter().map(|part| part.len()).sum();
     let mut ballots = Ballots::new(parameters, total as u32);
     ballots.open(Ballot::of(parameters, 0));
     parts.iter().for_each(|part| ballots.receive(part));
     ballots.close(&mut NoPause);
-    ballots.tallies
+    ballots
+}
+
+fn tallied(parameters: &Parameters, parts: &[&[Vote]]) -> Tallies {
+    counted(parameters, parts).tallies
 }
 
 /// Small numbers, so that faults, repeats and contradictions are all frequent.
 fn any_votes(most: usize) -> impl Strategy<Value = Vec<Vote>> {
     let flags = prop_oneof![6 => Just(0u16), 3 => 0u16..4, 1 => Just(0x8000u16)];
+    let value = prop_oneof![4 => 0u16..4, 1 => 252u16..256];
     let vote =
-        (0u32..9, 0u32..5, 0u16..4, flags, prop_oneof![9 => Just(0u32), 1 => Just(1u32)]).prop_map(
+        (0u32..9, 0u32..5, value, flags, prop_oneof![9 => Just(0u32), 1 => Just(1u32)]).prop_map(
             |(agent, proposal, value, flags, round)| Vote { agent, proposal, value, flags, round },
         );
     proptest::collection::vec(vote, 0..most)
 }
 
-/// One partition of few cells, or many of one proposal each.
+/// One partition of few cells, or one for each proposal; values that all fit into a cell or not.
 fn any_shape() -> impl Strategy<Value = Parameters> {
-    (1u32..9, 1u32..5, 1u32..4, any::<bool>()).prop_map(|(agents, proposals, values, large)| {
-        let agents = if large { 200_000 } else { agents };
-        Parameters { agents, proposals, values, ..parameters(Mix::Uniform) }
-    })
+    (1u32..9, 1u32..5, prop_oneof![1u32..4, Just(300)], any::<bool>()).prop_map(
+        |(agents, proposals, values, large)| {
+            let agents = if large { 200_000 } else { agents };
+            Parameters { agents, proposals, values, ..parameters(Mix::Uniform) }
+        },
+    )
 }
 
 proptest! {
@@ -96,6 +104,15 @@ proptest! {
         let whole = tallied(&shape, &[&votes]);
         prop_assert_eq!(&whole, &tallied(&shape, &[left, right]));
         prop_assert_eq!(&whole, &tallied(&shape, &[right, left]));
+    }
+
+    #[test]
+    fn the_answer_is_that_of_the_oracle(shape in any_shape(), votes in any_votes(200)) {
+        let ballots = counted(&shape, &[&votes]);
+        let mut oracle = Oracle::new(shape.agents, shape.values);
+        for proposal in 0..shape.proposals {
+            prop_assert!(oracle.agrees(&ballots, proposal, votes.iter().copied()));
+        }
     }
 
     #[test]
