@@ -18,7 +18,8 @@ pub fn leader(candidates: impl Iterator<Item = (u32, u32)>) -> u64 {
     candidates.map(|(agent, score)| u64::from(score) << 32 | u64::from(agent)).fold(0, u64::max)
 }
 
-/// Elects among the agents of a ballot, drawing their scores into `scores`.
+/// Elects among the agents of a ballot, drawing their scores into `scores`; returns the leader and,
+/// as what its check is held against, the highest score by itself.
 pub fn elect(
     draw: Score,
     stream: [u32; 2],
@@ -26,11 +27,12 @@ pub fn elect(
     ballot: &Ballot,
     scores: &mut [u32; SCORES],
     pause: &mut dyn Pause,
-) -> u64 {
-    let mut best = 0;
+) -> (u64, u32) {
+    let (mut best, mut highest) = (0, 0);
     for first in (0..ballot.agents).step_by(SCORES) {
         let present = &mut scores[..SCORES.min((ballot.agents - first) as usize)];
         draw(stream, key, first / 4, present);
+        highest = present.iter().fold(highest, |most, &score| most.max(score));
         let from = ballot.agent_first + first;
         let candidates = present.iter().zip(0..).map(|(&score, offset)| (from + offset, score));
         best = best.max(leader(candidates));
@@ -38,7 +40,7 @@ pub fn elect(
             pause.point();
         }
     }
-    best
+    (best, highest)
 }
 
 /// The score of one agent (counted from the group's first), by itself.
@@ -46,13 +48,28 @@ pub fn score(stream: [u32; 2], key: [u32; 2], agent: u32) -> u32 {
     philox([agent / 4, 0, key[0], key[1]], stream)[(agent % 4) as usize]
 }
 
-/// Whether `packed` leads: its score is its agent's own and no agent's is above it.
-pub fn is_leader(packed: u64, stream: [u32; 2], key: [u32; 2], ballot: &Ballot) -> bool {
+/// Whether `packed` is an agent of the ballot with its own score, and that the `highest`.
+pub fn is_candidate(
+    packed: u64,
+    highest: u32,
+    stream: [u32; 2],
+    key: [u32; 2],
+    ballot: &Ballot,
+) -> bool {
     let agent = (packed as u32).wrapping_sub(ballot.agent_first);
     agent < ballot.agents
-        && score(stream, key, agent) == (packed >> 32) as u32
-        && (0..ballot.agents).all(|other| {
-            let own = score(stream, key, other);
-            (own, other) <= ((packed >> 32) as u32, agent)
-        })
+        && (packed >> 32) as u32 == highest
+        && score(stream, key, agent) == highest
+}
+
+/// Whether none of the agents (counted from the group's first) is above `packed`.
+pub fn is_unbeaten(
+    packed: u64,
+    stream: [u32; 2],
+    key: [u32; 2],
+    ballot: &Ballot,
+    agents: std::ops::Range<u32>,
+) -> bool {
+    let all = agents.map(|agent| (ballot.agent_first + agent, score(stream, key, agent)));
+    leader(all) <= packed
 }

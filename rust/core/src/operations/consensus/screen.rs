@@ -6,6 +6,7 @@
 use super::cells::CODES;
 use super::parameters::Ballot;
 use super::votes::{Digest, Vote};
+use crate::operations::instructions::InstructionSet;
 
 /// Votes looked at in one go; their tickets stay in the first-level cache.
 pub const VOTES: usize = 256;
@@ -84,11 +85,11 @@ impl Screen {
 
 /// The screener of this CPU.
 pub fn best() -> Screener {
-    #[cfg(all(target_arch = "x86_64", avx512_intrinsics))]
-    if std::arch::is_x86_feature_detected!("avx512f") {
-        return avx512::screen;
+    match InstructionSet::best() {
+        #[cfg(all(target_arch = "x86_64", avx512_intrinsics))]
+        InstructionSet::Avx512 | InstructionSet::Avx512Vnni => avx512::screen,
+        _ => plain,
     }
-    plain
 }
 
 /// The screener of any CPU.

@@ -7,7 +7,7 @@ use super::oracle::Oracle;
 use super::parameters::{Ballot, Mix, Parameters};
 use super::votes::{Digest, Source, Vote};
 use super::worker::Worker;
-use super::{Shared, op, shared};
+use super::{Shared, election, op, shared};
 use crate::operations::{Build, Fault, NoPause, Operation, Request, Status, Verdict};
 
 pub const MIXES: [Mix; 5] = [Mix::Uniform, Mix::Zipf, Mix::Same, Mix::Byzantine, Mix::Duplicates];
@@ -341,14 +341,33 @@ fn every_planted_fault_is_seen_in_every_answer_that_is_checked() {
 }
 
 #[test]
-fn an_election_too_large_to_be_held_again_is_not_called_checked() {
-    let large = Parameters { agents: 5000, oracle_every: 1 << 16, ..parameters(Mix::Uniform) };
-    let mut worker = worker(&large);
-    worker.run(Request { op: op::ELECT, key: 3 }, &mut NoPause);
-    assert_eq!(worker.verify(), Verdict::default());
-    worker.run(Request { op: op::ELECT, key: 3 }, &mut NoPause);
-    worker.leader ^= 1 << 40;
-    assert_eq!(worker.verify(), Verdict { checked: 1, violations: 1 });
+fn a_leader_overlooked_is_seen_however_many_the_candidates_and_whatever_is_looked_at() {
+    for (agents, oracle_every) in [(1, 1), (16, 1 << 16), (5000, 1), (5000, 1 << 16)] {
+        let shape = Parameters { agents, oracle_every, ..parameters(Mix::Uniform) };
+        let mut worker = worker(&shape);
+        for fault in [None, Some(Fault::LostResult), Some(Fault::FlippedBit)] {
+            for key in 0..20 {
+                worker.run(Request { op: op::ELECT, key }, &mut NoPause);
+                let violations = u32::from(fault.is_some_and(|fault| worker.plant(fault)));
+                assert_eq!(
+                    worker.verify(),
+                    Verdict { checked: 1, violations },
+                    "{agents} {fault:?}"
+                );
+                assert_eq!(violations, u32::from(fault.is_some()));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_candidate_above_the_leader_is_found_among_those_looked_at() {
+    let ballot = Ballot::of(&parameters(Mix::Uniform), 0);
+    let scores = (0..16).map(|agent| (agent, election::score([1, 2], [3, 4], agent)));
+    let best = election::leader(scores.clone());
+    assert!(election::is_unbeaten(best, [1, 2], [3, 4], &ballot, 0..16));
+    let second = election::leader(scores.filter(|&(agent, _)| agent != best as u32));
+    assert!(!election::is_unbeaten(second, [1, 2], [3, 4], &ballot, 0..16));
 }
 
 #[test]
