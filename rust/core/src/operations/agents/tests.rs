@@ -317,6 +317,19 @@ fn every_planted_fault_is_seen_and_leaves_nothing_behind() {
 }
 
 #[test]
+fn checks_of_births_and_ends_look_at_the_whole_swarm_too() {
+    for op in [op::SPAWN, op::DESTROY, op::DESTROY_OLDEST] {
+        let shared = small(serde_json::json!({ "swarms": 1, "batch": 5 }));
+        let mut worker = Worker::new(Arc::clone(&shared));
+        for (lost, key) in [(0, 16), (1, 17)] {
+            worker.run(Request { op, key }, &mut NoPause);
+            shared.population.lock(0).ledger.spawned += lost;
+            assert_eq!(u64::from(worker.verify().violations), lost, "{op}");
+        }
+    }
+}
+
+#[test]
 fn a_large_population_pauses_between_swarms_and_holds_no_lock_meanwhile() {
     struct Free<'a>(&'a Shared, usize);
     impl Pause for Free<'_> {
