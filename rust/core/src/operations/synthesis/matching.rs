@@ -39,9 +39,6 @@ impl Matcher {
     #[inline]
     fn block(&self, forest: &Forest, first: usize, rows: &Rows, pairs: &mut Vec<u64>) {
         let mut left = rows.iter().fold(0, |all, bits| all | bits);
-        if forest.nodes.len() - first < BLOCK {
-            left &= (1 << (forest.nodes.len() - first)) - 1;
-        }
         while left != 0 {
             let place = left.trailing_zeros();
             left &= left - 1;

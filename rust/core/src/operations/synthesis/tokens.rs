@@ -95,7 +95,7 @@ fn key(fields: u8, tokens: [u32; 5]) -> u64 {
     let mut sum = 0u64;
     for (place, (&token, odd)) in tokens.iter().zip(ODD).enumerate() {
         let mask = 0u32.wrapping_sub(u32::from(fields >> place & 1));
-        sum = sum.wrapping_add(u64::from(token & mask).wrapping_add(1).wrapping_mul(odd));
+        sum = sum.wrapping_add(u64::from(token & mask).wrapping_mul(odd));
     }
     (sum ^ sum >> 32).wrapping_mul(ODD[0])
 }

@@ -4,7 +4,9 @@ use super::{empty, hang};
 use crate::operations::NoPause;
 use crate::operations::synthesis::forest::{Forest, Node, below, mixed};
 use crate::operations::synthesis::matching::Matcher;
-use crate::operations::synthesis::patterns::{Demand, LISTED, Patterns, TYPE, VALUE, place_of};
+use crate::operations::synthesis::patterns::{
+    COUNT, Demand, LISTED, Patterns, TYPE, VALUE, pair, place_of,
+};
 
 /// Combinations of what a pattern may demand of a root's value and of two children's types and
 /// values, a bit each; of every one so many patterns, and so many nodes that they may match.
@@ -99,4 +101,42 @@ fn patterns_that_differ_in_one_token_have_slots_of_their_own() {
         let crowd = Matcher::new(patterns).index.crowd_max();
         assert!((1..=6).contains(&crowd), "{crowd} in one slot by token {place}");
     }
+}
+
+#[test]
+fn numbers_of_children_that_share_a_class_are_told_apart() {
+    let counts = 5..12u8;
+    let mut patterns = Patterns::new();
+    for count in counts.clone() {
+        let demand = Demand { count, flags: COUNT, ..Demand::default() };
+        patterns.push(&[demand]).unwrap();
+        patterns.push(&[Demand { kind: 3, flags: COUNT | TYPE, ..demand }]).unwrap();
+        patterns.push(&[Demand { value: 9, flags: COUNT | VALUE, ..demand }]).unwrap();
+    }
+    let uncounted = [TYPE, VALUE, 0].map(|flags| Demand { kind: 3, value: 9, count: 0, flags });
+    uncounted.iter().for_each(|&demand| patterns.push(&[demand]).unwrap());
+    let nodes = counts.clone().map(|count| 1 + usize::from(count)).sum();
+    let mut forest = empty(nodes);
+    let mut root = 0;
+    for count in counts {
+        forest.nodes[root] = Node::new(3, 0, 9);
+        forest.roots.push(root as u32);
+        for child in root + 1..=root + usize::from(count) {
+            forest.nodes[child] = Node::new(4, 0, 9);
+            hang(&mut forest, child, root);
+        }
+        root += 1 + usize::from(count);
+    }
+    forest.split();
+    let matcher = Matcher::new(patterns);
+    let mut found = Vec::new();
+    matcher.run(&forest, &mut found, &mut NoPause);
+    found.retain(|&pair| forest.roots.contains(&place_of(pair)));
+    let (own, first) = (forest.roots.iter().zip((0..).step_by(3)), 3 * 7);
+    let expected: Vec<u64> = own
+        .flat_map(|(&root, own)| {
+            (own..own + 3).chain(first..first + 3).map(move |at| pair(root, at))
+        })
+        .collect();
+    assert_eq!(found, expected);
 }

@@ -127,35 +127,74 @@ proptest! {
             prop::collection::vec((0u8..3, prop::bool::weighted(0.6)), 1..33), 0..60,
         ),
     ) {
-        let (mut first, mut bytes, mut flags) = (vec![0], Vec::new(), Vec::new());
-        for pattern in &drawn {
-            bytes.extend(pattern.iter().map(|each| each.0));
-            flags.extend(pattern.iter().map(|each| u8::from(each.1)));
-            first.push(bytes.len() as u32);
-        }
-        let mut expected = Vec::new();
-        for position in 0..text.len() {
-            for (number, pattern) in drawn.iter().enumerate() {
-                let here = text.get(position..position + pattern.len());
-                let occurs = here.is_some_and(|here| {
-                    here.iter().zip(pattern).all(|(byte, (wanted, is_wanted))| {
-                        !is_wanted || byte == wanted
-                    })
-                });
-                if occurs {
-                    expected.push(pair(position as u32, number as u32));
-                }
+        let given: Vec<Demands> = drawn;
+        prop_assert_eq!(occurrences(&text, &given), plain_occurrences(&text, &given));
+    }
+
+    #[test]
+    fn byte_patterns_cut_from_a_text_of_many_letters_are_found(
+        text in prop::collection::vec(0u8..251, 40..600),
+        drawn in prop::collection::vec(
+            (any::<prop::sample::Index>(), any::<u32>(), 4usize..33, prop::option::of(0u8..251)),
+            1..60,
+        ),
+    ) {
+        let cut = |(start, wild, length, other): (prop::sample::Index, u32, usize, Option<u8>)| {
+            let start = start.index(text.len() - 33);
+            let own = text[start..start + length].iter().enumerate();
+            let mut demands: Demands =
+                own.map(|(place, &byte)| (byte, wild >> place & 1 != 0)).collect();
+            demands[0] = (other.unwrap_or(text[start]), true);
+            demands
+        };
+        let given: Vec<Demands> = drawn.into_iter().map(cut).collect();
+        let found = occurrences(&text, &given);
+        prop_assert_eq!(found, plain_occurrences(&text, &given));
+    }
+}
+
+/// What a byte pattern holds: bytes, and whether each is demanded.
+type Demands = Vec<(u8, bool)>;
+
+fn plain_occurrences(text: &[u8], given: &[Demands]) -> Vec<u64> {
+    let mut expected = Vec::new();
+    for position in 0..text.len() {
+        for (number, pattern) in given.iter().enumerate() {
+            let here = text.get(position..position + pattern.len());
+            let occurs = here.is_some_and(|here| {
+                let pairs = here.iter().zip(pattern);
+                pairs.into_iter().all(|(byte, (wanted, is_wanted))| !is_wanted || byte == wanted)
+            });
+            if occurs {
+                expected.push(pair(position as u32, number as u32));
             }
         }
-        let patterns = BytePatterns::new(&first, &bytes, &flags, &text).unwrap();
-        let mut padded = text.clone();
-        padded.resize(text.len() + MARGIN, 1);
-        for set in InstructionSet::available() {
-            let (mut candidates, mut pairs) = (vec![0; ROUND], Vec::new());
-            patterns.run(set, &padded, text.len(), &mut candidates, &mut pairs, &mut NoPause);
-            prop_assert_eq!(&pairs, &expected, "{:?}", set);
-        }
     }
+    expected
+}
+
+/// The occurrences by each set of instructions, which must be the same.
+fn occurrences(text: &[u8], given: &[Demands]) -> Vec<u64> {
+    let (mut first, mut bytes, mut flags) = (vec![0], Vec::new(), Vec::new());
+    for pattern in given {
+        bytes.extend(pattern.iter().map(|each| each.0));
+        flags.extend(pattern.iter().map(|each| u8::from(each.1)));
+        first.push(bytes.len() as u32);
+    }
+    let patterns = BytePatterns::new(&first, &bytes, &flags, text).unwrap();
+    let mut padded = text.to_vec();
+    padded.resize(text.len() + MARGIN, 1);
+    let found = InstructionSet::available().map(|set| {
+        let (mut candidates, mut pairs) = (vec![0; ROUND], Vec::new());
+        patterns.run(set, &padded, text.len(), &mut candidates, &mut pairs, &mut NoPause);
+        pairs
+    });
+    found
+        .reduce(|one, other| {
+            assert_eq!(one, other, "another set of instructions");
+            other
+        })
+        .unwrap_or_default()
 }
 
 #[test]
