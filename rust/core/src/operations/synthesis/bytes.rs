@@ -10,6 +10,7 @@ use crate::operations::instructions::InstructionSet;
 use crate::random::{philox, stream_key};
 
 use super::forest::{below, skewed};
+use super::pairs::{Alphabet, Pairs};
 use super::patterns::pair;
 use super::sieve::{MARGIN, Sieve, WINDOW, Window, window_at};
 
@@ -109,14 +110,20 @@ impl BytePatterns {
         }
         let shortest = given.iter().map(|(own, _)| own.len()).min().unwrap_or(1);
         let strides = [1, 2, 4].into_iter().filter(|&stride| stride <= shortest);
-        let plans = strides.map(|stride| Plan::new(&given, stride, &rarity));
+        let alphabet = Alphabet::new(&shares);
+        let plans = strides.map(|stride| Plan::new(&given, stride, &rarity, &alphabet));
         let Some(mut plan) = plans.min_by(|left, right| left.cost.total_cmp(&right.cost)) else {
             return Ok(made);
         };
         plan.found.sort_by_key(|found| (found.family, found.entry.pattern));
         for same in plan.found.chunk_by(|left, right| left.family == right.family) {
             let entries = same.iter().map(|found| found.entry).collect();
-            made.families.push(Family::new(FAMILIES[same[0].family], entries, &shares));
+            made.families.push(Family::new(
+                FAMILIES[same[0].family],
+                entries,
+                &alphabet,
+                plan.stride,
+            ));
         }
         made.stride = plan.stride;
         Ok(made)
@@ -212,12 +219,9 @@ impl Masked {
 
 /// Which of the first three bytes of a window are demanded, the more telling ones first.
 const FAMILIES: [u32; 5] = [0x00FF_FFFF, 0x0000_FFFF, 0x00FF_00FF, 0x0000_00FF, 0];
-/// Time of a look at one position, of looks by buckets, and of a candidate, in about nanoseconds.
+/// Time of a look at one position, and of a candidate, in about nanoseconds.
 const LOOK_COST: f64 = 0.9;
-const BUCKETS_COST: f64 = 0.1;
 const CANDIDATE_COST: f64 = 15.0;
-/// Windows of which buckets may still tell enough.
-const BUCKETS_WINDOWS_MAX: usize = 100;
 
 /// A window, its family and how often it is to be expected at a position, as a logarithm.
 #[derive(Clone, Copy, Debug)]
@@ -236,7 +240,12 @@ struct Plan {
 }
 
 impl Plan {
-    fn new(given: &[(&[u8], &[u8])], stride: usize, rarity: &[f64; 256]) -> Self {
+    fn new(
+        given: &[(&[u8], &[u8])],
+        stride: usize,
+        rarity: &[f64; 256],
+        alphabet: &Alphabet,
+    ) -> Self {
         let mut found = Vec::with_capacity(given.len() * stride);
         for (number, (bytes, flags)) in given.iter().enumerate() {
             for remainder in 0..stride {
@@ -244,10 +253,12 @@ impl Plan {
             }
         }
         let looks = (0..FAMILIES.len()).map(|family| {
-            match found.iter().filter(|each: &&Found| each.family == family).count() {
+            let own = found.iter().filter(|each| each.family == family);
+            let windows: Vec<Window> = own.map(|each| each.entry.window).collect();
+            let passed_cost = LOOK_COST / stride as f64;
+            match windows.len() {
                 0 => 0.0,
-                1..=BUCKETS_WINDOWS_MAX => BUCKETS_COST,
-                _ => LOOK_COST / stride as f64,
+                _ => Pairs::new(&windows, alphabet, passed_cost).cost(passed_cost),
             }
         });
         let expected: f64 = found.iter().map(|each| each.rarity.exp2()).sum();
@@ -293,7 +304,7 @@ fn best_window(
 }
 
 impl Family {
-    fn new(mask: u32, mut entries: Vec<Entry>, shares: &[f64; 256]) -> Self {
+    fn new(mask: u32, mut entries: Vec<Entry>, alphabet: &Alphabet, stride: usize) -> Self {
         let windows: Vec<Window> = entries.iter().map(|entry| entry.window).collect();
         let slot_bits = (2 * entries.len()).next_power_of_two().trailing_zeros().max(1);
         let slot_shift = 32 - slot_bits;
@@ -306,7 +317,9 @@ impl Family {
         for slot in 1..slots.len() {
             slots[slot] += slots[slot - 1];
         }
-        Self { mask, sieve: Sieve::new(mask, &windows, shares), slots, slot_shift, entries }
+        let sieve =
+            Sieve::new(mask, &windows, Pairs::new(&windows, alphabet, LOOK_COST / stride as f64));
+        Self { mask, sieve, slots, slot_shift, entries }
     }
 }
 

@@ -22,6 +22,7 @@ mod filter;
 mod forest;
 mod index;
 mod matching;
+mod pairs;
 mod parameters;
 mod patterns;
 mod rewriting;

@@ -4,11 +4,10 @@
 //! each of eight classes of the fourth; only every second or fourth position where patterns have a
 //! window for each remainder. (Sixteen gathered looks at a time were no faster.)
 //!
-//! Where there are few windows, they are in eight buckets instead. For each of a window's bytes,
-//! and each of its values modulo 128, a table has the buckets of the windows that admit it; where
-//! one bucket is in all of them, a position passes. Looking 64 bytes up in a table of 128 is one
-//! instruction (VBMI): the idea of Hyperscan's Teddy (Wang et al., NSDI 2019), with whole bytes.
+//! Where the pairs of bytes that windows admit tell enough, 64 positions are first held against
+//! these at a time (see `pairs`).
 
+use super::pairs::Pairs;
 use crate::operations::instructions::InstructionSet;
 
 /// Bytes of a window.
@@ -21,11 +20,9 @@ pub struct Window {
     pub demanded: u32,
 }
 
-/// Positions looked at together by buckets.
+/// Positions looked at together.
 #[cfg(all(target_arch = "x86_64", avx512_intrinsics))]
 const BLOCK: usize = 64;
-/// Most positions that may pass the buckets for them to be worth their while, as a share.
-const PASSING_MAX: f64 = 0.04;
 /// Hashes of windows go up to this.
 const PASSES: usize = 1 << 17;
 
@@ -37,8 +34,8 @@ pub struct Sieve {
     shift: u32,
     /// By the hash, a bit for each class of the fourth byte.
     passes: Box<[u8]>,
-    /// Buckets by byte value, modulo 128, for each byte of the window; where they tell enough.
-    buckets: Option<Box<[[u8; 128]; WINDOW]>>,
+    /// Where they tell enough.
+    pairs: Option<Box<Pairs>>,
 }
 
 #[inline(always)]
@@ -47,15 +44,13 @@ fn class_of(window: u32) -> u32 {
 }
 
 impl Sieve {
-    /// The sieve of windows all of which demand the bytes `hashed`, for texts in which bytes have
-    /// these shares.
-    pub fn new(hashed: u32, windows: &[Window], shares: &[f64; 256]) -> Self {
+    /// The sieve of windows all of which demand the bytes `hashed`; `pairs` are theirs.
+    pub fn new(hashed: u32, windows: &[Window], pairs: Pairs) -> Self {
         let bits_max = PASSES.trailing_zeros();
         let bits = (16 * windows.len()).next_power_of_two().trailing_zeros().clamp(10, bits_max);
-        let buckets = bucketed(windows);
-        let buckets = (passing(&buckets, shares) <= PASSING_MAX).then_some(buckets);
+        let pairs = (pairs.links > 0).then(|| Box::new(pairs));
         let passes = vec![0; 1 << bits].into_boxed_slice();
-        let mut sieve = Self { hashed, shift: 32 - bits, passes, buckets };
+        let mut sieve = Self { hashed, shift: 32 - bits, passes, pairs };
         for window in windows {
             let classes =
                 if window.demanded >> 24 == 0 { u8::MAX } else { 1 << class_of(window.bytes) };
@@ -66,7 +61,7 @@ impl Sieve {
     }
 
     pub fn held_bytes(&self) -> usize {
-        self.passes.len() + self.buckets.as_ref().map_or(0, |buckets| size_of_val(&**buckets))
+        self.passes.len() + self.pairs.as_ref().map_or(0, |pairs| size_of_val(&**pairs))
     }
 
     #[inline(always)]
@@ -92,11 +87,11 @@ impl Sieve {
     ) -> usize {
         assert!(candidates.len() >= to - from && text.len() >= to + MARGIN, "room for all");
         assert!(stride == 1 || stride == 2 || stride == 4, "a part of a window");
-        match (instructions, &self.buckets) {
+        match (instructions, &self.pairs) {
             // SAFETY: the set is only made where it was detected; lengths checked.
             #[cfg(all(target_arch = "x86_64", avx512_intrinsics))]
-            (InstructionSet::Avx512Vnni, Some(buckets)) => unsafe {
-                self.sift_avx512(buckets, text, (from, to, stride), candidates)
+            (InstructionSet::Avx512Vnni, Some(pairs)) => unsafe {
+                self.sift_avx512(pairs, text, (from, to, stride), candidates)
             },
             _ => self.sift_portable(text, (from, to, stride), candidates),
         }
@@ -121,33 +116,6 @@ impl Sieve {
     }
 }
 
-/// Windows that are alike share a bucket, so that few bytes are admitted by each.
-fn bucketed(windows: &[Window]) -> Box<[[u8; 128]; WINDOW]> {
-    let mut ordered = windows.to_vec();
-    ordered.sort_by_key(|window| (window.bytes & window.demanded).swap_bytes());
-    let mut buckets = Box::new([[0; 128]; WINDOW]);
-    for (rank, window) in ordered.iter().enumerate() {
-        let bucket = 1u8 << (rank * 8 / ordered.len());
-        for (place, table) in buckets.iter_mut().enumerate() {
-            if window.demanded >> (8 * place) & 0xFF == 0 {
-                table.iter_mut().for_each(|buckets| *buckets |= bucket);
-            } else {
-                table[(window.bytes >> (8 * place) & 0x7F) as usize] |= bucket;
-            }
-        }
-    }
-    buckets
-}
-
-/// The share of positions at which some bucket admits all bytes, were these independent.
-fn passing(buckets: &[[u8; 128]; WINDOW], shares: &[f64; 256]) -> f64 {
-    let admitted = |table: &[u8; 128], bucket: u32| -> f64 {
-        let bytes = shares.iter().enumerate();
-        bytes.filter(|(byte, _)| table[byte % 128] >> bucket & 1 != 0).map(|(_, share)| share).sum()
-    };
-    (0..8).map(|bucket| buckets.iter().map(|table| admitted(table, bucket)).product::<f64>()).sum()
-}
-
 /// Room behind a text.
 pub const MARGIN: usize = 72;
 
@@ -160,9 +128,7 @@ pub fn window_at(text: &[u8], position: usize) -> u32 {
 #[cfg(all(target_arch = "x86_64", avx512_intrinsics))]
 #[allow(clippy::incompatible_msrv, reason = "build.rs leaves it out before Rust 1.89")]
 mod x86 {
-    use std::arch::x86_64::*;
-
-    use super::{BLOCK, Sieve, WINDOW, window_at};
+    use super::{BLOCK, Pairs, Sieve, window_at};
 
     /// Bits of the positions that are so far apart, by the stride.
     const APART: [u64; 5] = [0, u64::MAX, 0x5555_5555_5555_5555, 0, 0x1111_1111_1111_1111];
@@ -173,28 +139,15 @@ mod x86 {
         #[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
         pub unsafe fn sift_avx512(
             &self,
-            buckets: &[[u8; 128]; WINDOW],
+            pairs: &Pairs,
             text: &[u8],
             (from, to, stride): (usize, usize, usize),
             candidates: &mut [u32],
         ) -> usize {
-            let half = |place: usize, at: usize| {
-                // SAFETY: 64 bytes from the first or second half of a table of 128.
-                unsafe { _mm512_loadu_si512(buckets[place].as_ptr().add(at).cast()) }
-            };
-            let tables: [[__m512i; 2]; WINDOW] =
-                std::array::from_fn(|place| [half(place, 0), half(place, 64)]);
             let mut passed = 0;
             for first in (from..to).step_by(BLOCK) {
-                let mut shared = _mm512_set1_epi8(-1);
-                for (place, [low, high]) in tables.iter().enumerate() {
-                    // SAFETY: first + place + 64 is at most to + 66.
-                    let bytes =
-                        unsafe { _mm512_loadu_si512(text.as_ptr().add(first + place).cast()) };
-                    let admitting = _mm512_permutex2var_epi8(*low, bytes, *high);
-                    shared = _mm512_and_si512(shared, admitting);
-                }
-                let mut left = _mm512_test_epi8_mask(shared, shared) & APART[stride];
+                // SAFETY: the features are there, and first + 67 is at most to + 67.
+                let mut left = unsafe { pairs.look(text.as_ptr().add(first)) } & APART[stride];
                 if to - first < BLOCK {
                     left &= (1 << (to - first)) - 1;
                 }
