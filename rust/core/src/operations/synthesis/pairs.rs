@@ -45,7 +45,7 @@ impl Alphabet {
 #[repr(C, align(64))]
 pub struct Pairs {
     pub alphabet: Alphabet,
-    /// For each pair of a window, by the upper three bits of the latter's class and by the former's,
+    /// For each pair of a window, by the upper three bits of the latter's class and the former's,
     /// a bit for each of the lower three bits of the latter's.
     pub admitted: [[[u8; CLASSES]; 8]; LINKS],
     /// Pairs that are looked at.
