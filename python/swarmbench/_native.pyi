@@ -74,9 +74,7 @@ class Component:
         verify: bool = True,
         fault: str | None = None,
     ) -> dict[str, int]: ...
-    def longest_stretches(
-        self, op: str, *, first_key: int = 0, count: int = 1
-    ) -> list[int]: ...
+    def longest_stretches(self, op: str, *, first_key: int = 0, count: int = 1) -> list[int]: ...
 
 @final
 class Caller:

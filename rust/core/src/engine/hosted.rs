@@ -66,7 +66,7 @@ impl Operation for Outside {
         Completion { status: Status::Error, units: 0 }
     }
 
-    fn verify(&mut self) -> Verdict {
+    fn verify(&mut self, _: &mut dyn Pause) -> Verdict {
         Verdict::default()
     }
 }

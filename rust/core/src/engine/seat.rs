@@ -5,8 +5,8 @@
 //! the seat and runs what it handed over, and its deputy, which was awake by then, sits down; while
 //! all are busy, each hands over what has come due whenever an operation pauses or ends. So the
 //! generator never competes with what it measures, and no arrival waits for a thread to wake that
-//! another could have taken. Nor for one whose core the kernel has taken: the schedule is locked for
-//! a hand-over only, never for the wait before it, and a deputy sees what is overdue.
+//! another could have taken. Nor for one whose core the kernel has taken: the schedule is locked
+//! for a hand-over only, never for the wait before it, and a deputy sees what is overdue.
 
 use std::sync::{Arc, TryLockError};
 

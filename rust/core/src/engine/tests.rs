@@ -156,45 +156,72 @@ fn closed_loops_share_worker_time_alike_whatever_their_operations_cost() {
     assert!((0.6..1.7).contains(&share), "worker time heavy : light = {share}");
 }
 
+/// What takes long of an operation.
+#[derive(Clone, Copy, PartialEq)]
+enum Long {
+    Nothing,
+    Work,
+    Check,
+}
+
 /// Counts the short operations that end while a long one is under way on the same worker.
 #[derive(Clone)]
 struct Watch {
     short_done: Arc<AtomicU64>,
     slipped_in: Arc<AtomicU64>,
-    long: bool,
+    long: Long,
+}
+
+impl Watch {
+    fn take_long(&self, pause: &mut dyn Pause) {
+        let before = self.short_done.load(Ordering::Relaxed);
+        Busy::of(40_000_000).run(Request { op: 0, key: 0 }, pause);
+        let during = self.short_done.load(Ordering::Relaxed) - before;
+        self.slipped_in.fetch_add(during, Ordering::Relaxed);
+    }
 }
 
 impl Operation for Watch {
     fn run(&mut self, request: Request, pause: &mut dyn Pause) -> Completion {
-        let before = self.short_done.load(Ordering::Relaxed);
-        if self.long {
-            Busy::of(40_000_000).run(request, pause);
-            let during = self.short_done.load(Ordering::Relaxed) - before;
-            self.slipped_in.fetch_add(during, Ordering::Relaxed);
-        } else {
-            self.short_done.fetch_add(1, Ordering::Relaxed);
+        match self.long {
+            Long::Nothing => {
+                Busy::of(200_000).run(request, pause);
+                self.short_done.fetch_add(1, Ordering::Relaxed);
+            }
+            Long::Work => self.take_long(pause),
+            Long::Check => (),
         }
         Completion { status: Status::Ok, units: 1 }
     }
-    fn verify(&mut self) -> Verdict {
-        Verdict::default()
+    fn verify(&mut self, pause: &mut dyn Pause) -> Verdict {
+        if self.long == Long::Check {
+            self.take_long(pause);
+        }
+        Verdict { checked: 1, violations: 0 }
     }
 }
 
 #[test]
-fn short_operations_slip_in_at_the_pause_points_of_long_ones() {
-    let (short_done, slipped_in) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
-    let watch = |long| {
-        let (short_done, slipped_in) = (short_done.clone(), slipped_in.clone());
-        workload(made(1, Watch { short_done, slipped_in, long }), 0.0)
-    };
-    let engine = Engine::start(&settings(1), vec![watch(true), watch(false)]).unwrap();
-    engine.set_rates(&[20.0, 500.0]);
-    engine.begin_open(&[(0, 1.0)]).unwrap();
-    std::thread::sleep(milliseconds(500));
-    engine.cease();
-    engine.settle(3_000_000_000);
-    assert!(slipped_in.load(Ordering::Relaxed) > 20, "{slipped_in:?} of {short_done:?}");
+fn short_operations_slip_in_at_the_pause_points_of_long_ones_and_of_long_checks() {
+    for long in [Long::Work, Long::Check] {
+        let (short_done, slipped_in) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+        let watch = |long| {
+            let (short_done, slipped_in) = (short_done.clone(), slipped_in.clone());
+            workload(made(1, Watch { short_done, slipped_in, long }), 0.0)
+        };
+        let engine = Engine::start(&settings(1), vec![watch(long), watch(Long::Nothing)]).unwrap();
+        engine.set_rates(&[50.0, 500.0]);
+        let (phase, began) = engine.begin_open(&[(0, 1.0)]).unwrap();
+        std::thread::sleep(milliseconds(500));
+        engine.cease();
+        engine.settle(3_000_000_000);
+        assert!(slipped_in.load(Ordering::Relaxed) > 20, "{slipped_in:?} of {short_done:?}");
+        // The only worker has one thing to do at a time.
+        let elapsed_ns = engine.system().now() - began;
+        let counters = engine.reading(phase).unwrap().into_iter().map(|ops| ops[0].counters);
+        let spent_ns: u64 = counters.map(|each| each.busy_ns + each.verify_ns).sum();
+        assert!(spent_ns <= elapsed_ns, "{spent_ns} of {elapsed_ns}");
+    }
 }
 
 #[test]
@@ -310,7 +337,7 @@ fn a_panicking_operation_is_an_error_and_the_pool_goes_on() {
             assert!(request.key & 1 == 0, "planted");
             Completion { status: Status::Ok, units: 1 }
         }
-        fn verify(&mut self) -> Verdict {
+        fn verify(&mut self, _: &mut dyn Pause) -> Verdict {
             Verdict::default()
         }
     }
@@ -338,7 +365,7 @@ impl Operation for Large {
     fn run(&mut self, _: Request, _: &mut dyn Pause) -> Completion {
         Completion { status: Status::Ok, units: 1 }
     }
-    fn verify(&mut self) -> Verdict {
+    fn verify(&mut self, _: &mut dyn Pause) -> Verdict {
         Verdict::default()
     }
 }

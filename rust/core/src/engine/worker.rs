@@ -247,7 +247,7 @@ impl<'p> Worker<'p> {
             self.replace(copy);
         }
         match completion.status {
-            Status::Ok => self.check(copy, ticket, finished),
+            Status::Ok => self.check(copy, ticket, (started, finished)),
             Status::Error | Status::Rejected => finished,
         }
     }
@@ -285,7 +285,7 @@ impl<'p> Worker<'p> {
             }
         }
         if sound {
-            self.check(copy, &batch[0], finished)
+            self.check(copy, &batch[0], (started, finished))
         } else {
             self.replace(copy);
             finished
@@ -323,16 +323,19 @@ impl<'p> Worker<'p> {
         clock.now()
     }
 
-    /// Checks the answers of what finished at `finished`; returns the moment at which that was
-    /// done.
-    fn check(&self, copy: &mut Copy, ticket: &Ticket, finished: u64) -> u64 {
-        let verdict = copy.operation.verify();
-        if verdict == Verdict::default() {
+    /// Checks the answers of what went from `started` to `finished`; returns the moment at which
+    /// that was done.
+    fn check(&mut self, copy: &mut Copy, ticket: &Ticket, (started, finished): (u64, u64)) -> u64 {
+        let slipped_ns = self.slipped_ns;
+        let mut slip = Slip { worker: self, tag: copy.tag, started };
+        let verdict = copy.operation.verify(&mut slip);
+        if verdict == Verdict::default() && self.slipped_ns == slipped_ns {
             return finished;
         }
         let ended = self.pool.clock.now();
+        let spent_ns = ended - finished - (self.slipped_ns - slipped_ns);
         let Arrival { phase, workload, op, .. } = ticket.arrival;
-        self.recorder.series(phase, workload, op).checked(verdict, ended - finished);
+        self.recorder.series(phase, workload, op).checked(verdict, spent_ns);
         ended
     }
 }

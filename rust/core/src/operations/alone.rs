@@ -58,7 +58,7 @@ pub fn run_alone(
         }
         if checking != Checking::Skipped {
             let checked_from = Instant::now();
-            let verdict = operation.verify();
+            let verdict = operation.verify(&mut NoPause);
             tally.verify_ns += checked_from.elapsed().as_nanos() as u64;
             tally.verified += u64::from(verdict.checked);
             tally.violations += u64::from(verdict.violations);
@@ -70,8 +70,8 @@ pub fn run_alone(
     tally
 }
 
-/// The longest time for which each of `count` operations held its thread without a pause, in
-/// nanoseconds; its check, which has none, is one such stretch.
+/// The longest time for which each of `count` operations, or its check, held its thread without a
+/// pause, in nanoseconds.
 #[must_use]
 pub fn longest_stretches(
     operation: &mut dyn Operation,
@@ -83,7 +83,7 @@ pub fn longest_stretches(
         let mut stretches = Stretches { began: Instant::now(), longest_ns: 0 };
         operation.run(Request { op, key }, &mut stretches);
         stretches.point();
-        operation.verify();
+        operation.verify(&mut stretches);
         stretches.point();
         stretches.longest_ns
     };

@@ -112,8 +112,9 @@ pub trait Operation: Send {
     }
 
     /// Checks the answer of the last `run`, or those of the last `run_batch`; called after the
-    /// clock was read. Does nothing where none was chosen for checking.
-    fn verify(&mut self) -> Verdict;
+    /// clock was read. Does nothing where none was chosen for checking. A check that takes longer
+    /// than about 200 µs pauses as `run` does.
+    fn verify(&mut self, pause: &mut dyn Pause) -> Verdict;
 }
 
 /// A component built for one seed: its shared, read-only data and its table of op types.

@@ -87,7 +87,7 @@ impl Operation for Idler {
         ended.resize(ended.len() + requests.len(), NOTHING);
     }
 
-    fn verify(&mut self) -> Verdict {
+    fn verify(&mut self, _: &mut dyn Pause) -> Verdict {
         Verdict { checked: self.chosen, violations: 0 }
     }
 }

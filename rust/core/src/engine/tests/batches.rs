@@ -43,7 +43,7 @@ impl Operation for Batcher {
         ended.extend(requests.iter().map(|_| DONE));
     }
 
-    fn verify(&mut self) -> Verdict {
+    fn verify(&mut self, _: &mut dyn Pause) -> Verdict {
         Verdict { checked: self.checked, violations: 0 }
     }
 }
@@ -113,7 +113,7 @@ fn a_batch_that_panics_or_loses_count_has_failed_in_all_its_operations() {
             let kept = if turn % 3 == 1 { requests.len() - 1 } else { requests.len() };
             ended.extend(requests[..kept].iter().map(|_| DONE));
         }
-        fn verify(&mut self) -> Verdict {
+        fn verify(&mut self, _: &mut dyn Pause) -> Verdict {
             Verdict::default()
         }
     }
@@ -182,7 +182,7 @@ impl Operation for Stumbling {
         }
         DONE
     }
-    fn verify(&mut self) -> Verdict {
+    fn verify(&mut self, _: &mut dyn Pause) -> Verdict {
         Verdict::default()
     }
 }

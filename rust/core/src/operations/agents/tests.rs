@@ -261,7 +261,7 @@ fn threads_that_churn_one_population_keep_its_ledgers() {
                         let request = Request { op: (turn % 5) as u8, key: lane << 48 | turn };
                         let completion = worker.run(request, &mut NoPause);
                         assert_eq!(completion.status, Status::Ok);
-                        violations += worker.verify().violations;
+                        violations += worker.verify(&mut NoPause).violations;
                     }
                     violations
                 })
@@ -308,10 +308,17 @@ fn every_planted_fault_is_seen_and_leaves_nothing_behind() {
             let request = Request { op: index as u8, key: 3 };
             worker.run(request, &mut NoPause);
             let planted = worker.plant(kind);
-            assert_eq!(worker.verify().violations, u32::from(planted), "{name}: {fault}");
+            assert_eq!(
+                worker.verify(&mut NoPause).violations,
+                u32::from(planted),
+                "{name}: {fault}"
+            );
             assert!(planted || kind == Fault::LostResult, "{name}: {fault}");
             worker.run(request, &mut NoPause);
-            assert_eq!((worker.verify().violations, worker.verify().checked), (0, 0));
+            assert_eq!(
+                (worker.verify(&mut NoPause).violations, worker.verify(&mut NoPause).checked),
+                (0, 0)
+            );
         }
     }
 }
@@ -324,7 +331,7 @@ fn checks_of_births_and_ends_look_at_the_whole_swarm_too() {
         for (lost, key) in [(0, 16), (1, 17)] {
             worker.run(Request { op, key }, &mut NoPause);
             shared.population.lock(0).ledger.spawned += lost;
-            assert_eq!(u64::from(worker.verify().violations), lost, "{op}");
+            assert_eq!(u64::from(worker.verify(&mut NoPause).violations), lost, "{op}");
         }
     }
 }

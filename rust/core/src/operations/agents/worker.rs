@@ -360,7 +360,7 @@ impl Operation for Worker {
         }
     }
 
-    fn verify(&mut self) -> Verdict {
+    fn verify(&mut self, _: &mut dyn Pause) -> Verdict {
         let (mut checked, holds) = match std::mem::replace(&mut self.answer, Answer::Nothing) {
             Answer::Nothing => return Verdict::default(),
             Answer::Spawned { swarm, key, digest } => {

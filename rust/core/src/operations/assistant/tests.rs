@@ -61,7 +61,7 @@ fn every_fault_in_every_answer_is_a_violation() {
             for key in 0..64 {
                 run(&mut worker, op, key);
                 let damaged = worker.plant(fault);
-                let verdict = worker.verify();
+                let verdict = worker.verify(&mut NoPause);
                 assert_eq!(verdict.violations, u32::from(damaged), "op {op} {name} key {key}");
                 planted += u32::from(damaged);
             }

@@ -230,7 +230,7 @@ impl Operation for Worker {
         }
     }
 
-    fn verify(&mut self) -> Verdict {
+    fn verify(&mut self, _: &mut dyn Pause) -> Verdict {
         let Some(Request { op, key }) = self.last.take() else { return Verdict::default() };
         let right = match op {
             op::PARSE if key % PARSES_PER_CHECK != 0 => return Verdict::default(),

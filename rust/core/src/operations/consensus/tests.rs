@@ -207,7 +207,7 @@ fn every_op_of_every_mix_and_size_passes_its_own_check() {
                 for op in [op::DECIDE, op::TALLY, op::GENERATE, op::ELECT] {
                     let completion = worker.run(Request { op, key }, &mut NoPause);
                     assert_eq!(completion.status, Status::Ok);
-                    let verdict = worker.verify();
+                    let verdict = worker.verify(&mut NoPause);
                     assert_eq!((verdict.checked, verdict.violations), (1, 0), "{mix:?} {op}");
                 }
             }
@@ -240,7 +240,7 @@ fn check_after(tamper: impl Fn(&mut Worker)) -> u32 {
     let mut worker = worker(&parameters(Mix::Duplicates));
     worker.run(Request { op: op::DECIDE, key: 5 }, &mut NoPause);
     tamper(&mut worker);
-    worker.verify().violations
+    worker.verify(&mut NoPause).violations
 }
 
 /// Receives the batch of key 5 again, altered on its way from the sender.
@@ -299,7 +299,7 @@ fn the_check_sees_altered_answers() {
         let mut worker = worker(&Parameters { proposals: 1, ..parameters(Mix::Duplicates) });
         worker.run(Request { op: op::DECIDE, key: 5 }, &mut NoPause);
         tamper(&mut worker.ballots.tallies);
-        seen += worker.verify().violations;
+        seen += worker.verify(&mut NoPause).violations;
         assert_eq!(seen, 1, "tamper {index}");
     }
 }
@@ -309,13 +309,13 @@ fn the_check_sees_altered_buffers_and_a_false_leader() {
     let mut worker = worker(&parameters(Mix::Uniform));
     worker.run(Request { op: op::GENERATE, key: 5 }, &mut NoPause);
     worker.votes[3].value ^= 1;
-    assert_eq!(worker.verify().violations, 1);
+    assert_eq!(worker.verify(&mut NoPause).violations, 1);
     worker.run(Request { op: op::GENERATE, key: 5 }, &mut NoPause);
     worker.votes.swap(3, 4);
-    assert_eq!(worker.verify().violations, 1);
+    assert_eq!(worker.verify(&mut NoPause).violations, 1);
     worker.run(Request { op: op::ELECT, key: 5 }, &mut NoPause);
     worker.leader ^= 1;
-    assert_eq!(worker.verify().violations, 1);
+    assert_eq!(worker.verify(&mut NoPause).violations, 1);
 }
 
 #[test]
@@ -329,7 +329,7 @@ fn every_planted_fault_is_seen_in_every_answer_that_is_checked() {
                     worker.run(Request { op, key }, &mut NoPause);
                     let damaged = worker.plant(fault);
                     planted += u32::from(damaged);
-                    let found = worker.verify();
+                    let found = worker.verify(&mut NoPause);
                     assert_eq!(found.checked, 1);
                     assert_eq!(found.violations, u32::from(damaged), "{mix:?} {op} {name} {key}");
                 }
@@ -350,7 +350,7 @@ fn a_leader_overlooked_is_seen_however_many_the_candidates_and_whatever_is_looke
                 worker.run(Request { op: op::ELECT, key }, &mut NoPause);
                 let violations = u32::from(fault.is_some_and(|fault| worker.plant(fault)));
                 assert_eq!(
-                    worker.verify(),
+                    worker.verify(&mut NoPause),
                     Verdict { checked: 1, violations },
                     "{agents} {fault:?}"
                 );

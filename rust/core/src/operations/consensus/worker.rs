@@ -232,7 +232,7 @@ impl Operation for Worker {
         self.damage(fault)
     }
 
-    fn verify(&mut self) -> Verdict {
+    fn verify(&mut self, _: &mut dyn Pause) -> Verdict {
         let Some(request) = self.last.take() else {
             return Verdict::default();
         };

@@ -233,7 +233,7 @@ impl Operation for Island {
         true
     }
 
-    fn verify(&mut self) -> Verdict {
+    fn verify(&mut self, _: &mut dyn Pause) -> Verdict {
         let Some(last) = self.last.take() else {
             return Verdict::default();
         };

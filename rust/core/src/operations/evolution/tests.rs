@@ -177,11 +177,19 @@ fn every_fault_is_seen_in_the_generation_it_befalls_and_in_no_other() {
             let key = 10 * turn as u64;
             assert_eq!(island.run(Request { op, key }, &mut NoPause).status, Status::Ok);
             assert!(island.plant(fault));
-            assert_eq!(island.verify(), Verdict { checked: 1, violations: 1 }, "{name}");
+            assert_eq!(
+                island.verify(&mut NoPause),
+                Verdict { checked: 1, violations: 1 },
+                "{name}"
+            );
             assert!(!island.plant(fault), "the answer was taken");
             for key in key + 1..key + 10 {
                 island.run(Request { op, key }, &mut NoPause);
-                assert_eq!(island.verify(), Verdict { checked: 1, violations: 0 }, "{name}");
+                assert_eq!(
+                    island.verify(&mut NoPause),
+                    Verdict { checked: 1, violations: 0 },
+                    "{name}"
+                );
             }
         }
     }
@@ -212,7 +220,7 @@ fn elites_that_changed_and_children_of_no_definition_are_seen() {
         let (shared, mut island) = island(100, 64);
         island.run(Request { op: 1, key: 3 }, &mut NoPause);
         rebred(&mut island, &shared.plan, individuals);
-        assert_eq!(island.verify(), Verdict { checked: 1, violations });
+        assert_eq!(island.verify(&mut NoPause), Verdict { checked: 1, violations });
     }
 }
 
@@ -224,7 +232,7 @@ fn a_fitness_that_double_precision_does_not_give_is_seen() {
         *rank = ranked(fitness_of(*rank) * 1.001, individual);
     }
     rebred(&mut island, &shared.plan, 0..0);
-    assert_eq!(island.verify(), Verdict { checked: 1, violations: 1 });
+    assert_eq!(island.verify(&mut NoPause), Verdict { checked: 1, violations: 1 });
 }
 
 #[test]

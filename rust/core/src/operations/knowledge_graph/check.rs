@@ -6,7 +6,7 @@
 //! what its search left behind) and a batch of distances always, lookups and search trees where
 //! they were checked in full.
 
-use super::super::{NoPause, Verdict};
+use super::super::{Pause, Verdict};
 use super::Shared;
 use super::batch::NO_PATH;
 use super::bfs::{self, Reached, is_set};
@@ -36,8 +36,9 @@ const SAMPLED_NODES: u64 = 8;
 const SAMPLED_NEIGHBOURS: usize = 16;
 
 /// Checks the answer of the last operation.
-pub fn verify(worker: &mut Worker) -> Verdict {
+pub fn verify(worker: &mut Worker, pause: &mut dyn Pause) -> Verdict {
     let Some(in_full) = next_is_full(worker) else { return Verdict::default() };
+    let meter = &mut Meter::new(pause);
     let Worker { shared, scratch, .. } = worker;
     let graph = &shared.graph;
     let is_right = match worker.answer {
@@ -51,17 +52,17 @@ pub fn verify(worker: &mut Worker) -> Verdict {
             let has_edges = in_full || worker.verified[1] % PATHS_PER_EDGES == 0;
             paths::is_as_searched(graph, (from, to), length, scratch)
                 && (!has_edges || is_way(graph, &scratch.queue[..length.unwrap_or(0)]))
-                && (!in_full || path_is_shortest(graph, from, to, length, scratch))
+                && (!in_full || path_is_shortest(graph, (from, to), length, scratch, meter))
         }
         Answer::Tree { root, reached } => {
             tree_is_sound(graph, root, reached, scratch, worker.verified[2])
-                && (!in_full || tree_is_valid(graph, root, reached, scratch))
+                && (!in_full || tree_is_valid(graph, root, reached, scratch, meter))
         }
         Answer::Distances => worker
             .pairs
             .iter()
             .zip(worker.distances)
-            .all(|(&pair, distance)| distance_is_right(graph, pair, distance, scratch)),
+            .all(|(&pair, distance)| distance_is_right(graph, pair, distance, scratch, meter)),
     };
     let is_sample = matches!(worker.answer, Answer::Lookup { .. } | Answer::Tree { .. });
     let checked = in_full || !is_sample || !is_right;
@@ -116,13 +117,12 @@ fn is_way(graph: &Graph, path: &[u32]) -> bool {
 /// Its length is what a one-sided search of the whole component finds.
 fn path_is_shortest(
     graph: &Graph,
-    from: u32,
-    to: u32,
+    (from, to): (u32, u32),
     length: Option<usize>,
     scratch: &mut Scratch,
+    meter: &mut Meter,
 ) -> bool {
-    let mut pause = NoPause;
-    bfs::search(graph, from, scratch, &mut Meter::new(&mut pause));
+    bfs::search(graph, from, scratch, meter);
     level_of(graph, from, to, scratch) == length.map(|length| length as u32 - 1)
 }
 
@@ -132,10 +132,9 @@ fn distance_is_right(
     (from, to): (u32, u32),
     distance: u32,
     scratch: &mut Scratch,
+    meter: &mut Meter,
 ) -> bool {
-    let mut pause = NoPause;
-    let mut meter = Meter::new(&mut pause);
-    let length = paths::shortest_path(graph, from, to, scratch, &mut meter);
+    let length = paths::shortest_path(graph, from, to, scratch, meter);
     distance == length.map_or(NO_PATH, |length| length as u32 - 1)
 }
 
@@ -190,7 +189,13 @@ const UNKNOWN: u32 = u32::MAX;
 /// The rules of Graph500 (specification 2.0, section 9): a tree without cycles, of existing edges
 /// between successive levels, that spans the component, and no edge skips a level; and as many
 /// arcs as said.
-fn tree_is_valid(graph: &Graph, root: u32, reached: Reached, scratch: &mut Scratch) -> bool {
+fn tree_is_valid(
+    graph: &Graph,
+    root: u32,
+    reached: Reached,
+    scratch: &mut Scratch,
+    meter: &mut Meter,
+) -> bool {
     let Scratch { visited, parents, queue: walked, lanes: [levels, ..], .. } = scratch;
     let levels: &mut [u32] = bytemuck::cast_slice_mut(levels);
     let connected = graph.connected();
@@ -199,6 +204,7 @@ fn tree_is_valid(graph: &Graph, root: u32, reached: Reached, scratch: &mut Scrat
     let mut arcs = 0;
     for node in (0..connected as u32).filter(|&node| is_set(visited, node)) {
         arcs += u64::from(graph.degree(node));
+        meter.add(1);
         let mut height = 0;
         let mut above = node;
         while levels[above as usize] == UNKNOWN {
@@ -220,6 +226,7 @@ fn tree_is_valid(graph: &Graph, root: u32, reached: Reached, scratch: &mut Scrat
     arcs == reached.arcs
         && (0..connected as u32).all(|node| {
             let (row, level) = (graph.row(node), levels[node as usize]);
+            meter.add(row.len());
             let hangs = level == 0
                 || level == UNKNOWN
                 || row.binary_search(&parents[node as usize]).is_ok();

@@ -154,10 +154,10 @@ impl Operation for Worker {
         self.damage(fault)
     }
 
-    fn verify(&mut self) -> Verdict {
+    fn verify(&mut self, pause: &mut dyn Pause) -> Verdict {
         match self.answer {
-            Answer::Search => self.search.verify(),
-            _ => check::verify(self),
+            Answer::Search => self.search.verify(pause),
+            _ => check::verify(self, pause),
         }
     }
 }

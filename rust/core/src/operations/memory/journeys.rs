@@ -6,9 +6,12 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use super::mover::{Extent, Mover};
 use super::tiers::{Tier, Tiers};
-use crate::operations::checksum::checksum;
+use crate::operations::checksum::Running;
 use crate::operations::scratch::PAGE_BYTES;
 use crate::operations::{Fault, NoPause, Pause, Status};
+
+/// Of a block in memory so many bytes are summed between two pauses.
+const SUMMED_BYTES: usize = 1 << 20;
 
 /// Why a hop did not happen; the block is where it was.
 #[derive(Debug)]
@@ -229,7 +232,7 @@ impl Journeys<'_> {
     }
 
     /// Whether a claimed block is in `tier` and nowhere else, bit for bit, and the tiers add up.
-    pub fn is_right(&mut self, index: usize, tier: Tier) -> bool {
+    pub fn is_right(&mut self, index: usize, tier: Tier, pause: &mut dyn Pause) -> bool {
         let record = self.tiers.record(index);
         let in_one = record.tier == tier && record.room.is_some() == (tier == Tier::Cpu);
         if !in_one || !self.tiers.adds_up() {
@@ -237,10 +240,10 @@ impl Journeys<'_> {
         }
         let found = match record.room {
             // SAFETY: the block is claimed, and this is the only borrow of its room.
-            Some(room) => Ok(checksum(unsafe { self.tiers.room_bytes(index, room) })),
+            Some(room) => Ok(summed(unsafe { self.tiers.room_bytes(index, room) }, pause)),
             None => {
                 let extent = self.tiers.extent(index, record.generation);
-                self.mover.fetch(extent, None, &mut NoPause)
+                self.mover.fetch(extent, None, pause)
             }
         };
         found.is_ok_and(|found| found == self.tiers.blocks[index].checksum)
@@ -320,4 +323,14 @@ impl Journeys<'_> {
             file.write(page.as_slice(), offset).is_ok()
         })
     }
+}
+
+/// The checksum of a block in memory.
+fn summed(bytes: &[u8], pause: &mut dyn Pause) -> u64 {
+    let mut running = Running::new();
+    for piece in bytes.chunks(SUMMED_BYTES) {
+        running.absorb(piece);
+        pause.point();
+    }
+    running.finish()
 }

@@ -96,11 +96,11 @@ impl Worker {
         self.unverified = Unverified::Nothing;
     }
 
-    fn verify_block(&mut self, index: usize, tier: Tier) -> bool {
+    fn verify_block(&mut self, index: usize, tier: Tier, pause: &mut dyn Pause) -> bool {
         let Some(mover) = &mut self.mover else { return false };
         let Shared { tiers, totals, .. } = &*self.shared;
         let mut journeys = Journeys { tiers, totals, mover };
-        let right = journeys.is_right(index, tier);
+        let right = journeys.is_right(index, tier, pause);
         if !right {
             journeys.repair(index);
         }
@@ -145,11 +145,11 @@ impl Operation for Worker {
         }
     }
 
-    fn verify(&mut self) -> Verdict {
+    fn verify(&mut self, pause: &mut dyn Pause) -> Verdict {
         let checked = self.unverified != Unverified::Nothing;
         let right = match self.unverified {
             Unverified::Nothing => true,
-            Unverified::Moved(index, tier) => self.verify_block(index, tier),
+            Unverified::Moved(index, tier) => self.verify_block(index, tier, pause),
             Unverified::Allocated => self.verify_storm(),
         };
         self.let_go();

@@ -42,7 +42,7 @@ fn a_clean_run_has_no_violation() {
     let mut worker = Worker::new(shared_for_tests(8));
     for key in 0..12 {
         assert_eq!(run(&mut worker, key).status, Status::Ok);
-        assert_eq!(worker.verify(), Verdict { checked: 1, violations: 0 });
+        assert_eq!(worker.verify(&mut NoPause), Verdict { checked: 1, violations: 0 });
     }
 }
 
@@ -55,7 +55,7 @@ fn a_flipped_bit_in_the_frame_is_a_violation() {
             worker.compress(AUTO, key, sequence, &mut NoPause).expect("a source in memory");
         worker.frame.as_mut_slice()[at % length] ^= 4;
         assert_eq!(worker.finish(sequence, length, &mut NoPause), Status::Error);
-        assert_eq!(worker.verify().violations, 1, "chunk {key}");
+        assert_eq!(worker.verify(&mut NoPause).violations, 1, "chunk {key}");
     }
     assert_eq!(worker.shared.totals.corrupt.load(Relaxed), 12);
 }
@@ -67,7 +67,7 @@ fn a_flipped_bit_of_the_sequence_number_is_a_violation() {
     let (length, _) = worker.compress(AUTO, 0, sequence, &mut NoPause).expect("a source in memory");
     worker.frame.as_mut_slice()[9] ^= 4;
     assert_eq!(worker.finish(sequence, length, &mut NoPause), Status::Ok);
-    assert_eq!(worker.verify().violations, 1);
+    assert_eq!(worker.verify(&mut NoPause).violations, 1);
     assert_eq!(worker.shared.totals.reordered.load(Relaxed), 1);
 }
 
@@ -76,10 +76,10 @@ fn a_lost_operation_is_a_violation_and_the_stream_goes_on() {
     let shared = shared_for_tests(2);
     let mut worker = Worker::new(Arc::clone(&shared));
     worker.admit(&mut NoPause);
-    assert_eq!(worker.verify().violations, 1);
+    assert_eq!(worker.verify(&mut NoPause).violations, 1);
     worker.admit(&mut NoPause);
     assert_eq!(run(&mut worker, 5).status, Status::Ok);
-    assert_eq!(worker.verify().violations, 1, "noticed when the next one starts");
+    assert_eq!(worker.verify(&mut NoPause).violations, 1, "noticed when the next one starts");
     worker.admit(&mut NoPause);
     drop(worker);
     assert_eq!(shared.totals.lost.load(Relaxed), 3);
@@ -91,7 +91,7 @@ fn a_doubled_operation_is_a_violation() {
     let mut worker = Worker::new(shared_for_tests(8));
     run(&mut worker, 0);
     worker.deliver(0);
-    assert_eq!(worker.verify().violations, 1);
+    assert_eq!(worker.verify(&mut NoPause).violations, 1);
     assert_eq!(worker.shared.totals.doubled.load(Relaxed), 1);
 }
 
@@ -102,7 +102,7 @@ fn chunks_that_change_places_are_two_violations() {
     let numbers = workers.each_mut().map(|worker| worker.admit(&mut NoPause));
     workers[0].deliver(numbers[1].expect("room"));
     workers[1].deliver(numbers[0].expect("room"));
-    let found: u32 = workers.iter_mut().map(|worker| worker.verify().violations).sum();
+    let found: u32 = workers.iter_mut().map(|worker| worker.verify(&mut NoPause).violations).sum();
     assert_eq!(found, 2);
     assert_eq!(shared.sink.totals().1, 2);
 }
@@ -117,7 +117,7 @@ fn every_planted_fault_is_seen() {
                 worker.run(Request { op, key }, &mut NoPause);
                 let damaged = worker.plant(fault);
                 planted += u32::from(damaged);
-                let found = worker.verify();
+                let found = worker.verify(&mut NoPause);
                 let expected = Verdict { checked: 1, violations: u32::from(damaged) };
                 assert_eq!(found, expected, "{name} {known} {key}");
             }
@@ -134,7 +134,7 @@ fn a_full_stream_turns_operations_away_without_using_numbers() {
     let mut worker = Worker::new(Arc::clone(&shared));
     let completion = run(&mut worker, 0);
     assert_eq!(completion, Completion { status: Status::Rejected, units: 0 });
-    assert_eq!(worker.verify().violations, 0);
+    assert_eq!(worker.verify(&mut NoPause).violations, 0);
     for (stalled, number) in stalled.iter_mut().zip(numbers) {
         stalled.deliver(number.expect("room"));
     }

@@ -276,7 +276,7 @@ impl Operation for Worker {
         self.damage(fault)
     }
 
-    fn verify(&mut self) -> Verdict {
+    fn verify(&mut self, _: &mut dyn Pause) -> Verdict {
         self.notice_loss();
         let pending = std::mem::replace(&mut self.unverified, Unverified::Nothing);
         let holds = match pending {

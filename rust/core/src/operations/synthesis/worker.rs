@@ -192,7 +192,7 @@ impl Operation for Worker {
         }
     }
 
-    fn verify(&mut self) -> Verdict {
+    fn verify(&mut self, _: &mut dyn Pause) -> Verdict {
         let Some((op, index)) = self.last.take() else {
             return Verdict::default();
         };

@@ -6,6 +6,7 @@
 //! must hold nothing better than the last place. One in `full_check_one_in`: all vectors scored in
 //! float64 give the same answer, bit for bit.
 
+use crate::operations::Pause;
 use crate::random::philox;
 
 use super::embeddings::{cosine, dot, norm};
@@ -16,6 +17,9 @@ use super::{Parameters, Search};
 
 /// Vectors regenerated and scored with every exact answer, about 50 µs of work.
 const SLICE: usize = 64;
+
+/// Vectors scored in float64 between two pauses, about 100 µs of work.
+const PLACES_PER_PAUSE: usize = 128;
 
 /// Scratch of the checks.
 pub struct Checker {
@@ -88,10 +92,13 @@ impl Checker {
     }
 
     /// All vectors scored in float64 give the same answer.
-    pub fn best_of_all(&mut self, search: &Search, slot: &Slot) -> bool {
+    pub fn best_of_all(&mut self, search: &Search, slot: &Slot, pause: &mut dyn Pause) -> bool {
         let index = &search.index;
         self.best.clear();
         for (place, id) in index.ids.iter().enumerate().filter(|(_, id)| **id != NOBODY) {
+            if place % PLACES_PER_PAUSE == 0 {
+                pause.point();
+            }
             let score = index.score(place, &slot.row, slot.norm, &mut self.stored);
             if score >= self.best.floor() {
                 self.best.offer(Found { id: *id, score });

@@ -116,7 +116,7 @@ impl SearchOperation {
     }
 
     /// Checks the answers of the last `run` (see `check`).
-    pub fn verify(&mut self) -> Verdict {
+    pub fn verify(&mut self, pause: &mut dyn Pause) -> Verdict {
         let Some(last) = self.last else { return Verdict::default() };
         let mut verdict = Verdict::default();
         for (member, slot) in self.slots[..last.count].iter().enumerate() {
@@ -126,7 +126,7 @@ impl SearchOperation {
             self.search.query(last.key, member as u32, self.checker.row());
             let right = self.checker.row() == slot.row.as_slice()
                 && self.checker.right(&self.search, slot, exact, turn)
-                && (!full || self.checker.best_of_all(&self.search, slot));
+                && (!full || self.checker.best_of_all(&self.search, slot, pause));
             verdict.checked += 1;
             verdict.violations += u32::from(!right);
         }

@@ -236,7 +236,7 @@ fn violations(search: &Arc<Search>, damage: impl Fn(&mut Vec<Found>)) -> u32 {
         for kind in [SearchKind::Single, SearchKind::Batch, SearchKind::Approximate] {
             operation.run(kind, key, &mut NoPause);
             damage(operation.slots_mut()[0].top.found_mut());
-            count += operation.verify().violations;
+            count += operation.verify(&mut NoPause).violations;
         }
     }
     count
@@ -278,7 +278,7 @@ fn a_lost_result_is_seen_by_the_full_check() {
         let answer = slot.top.found_mut();
         answer.remove(4);
         answer.push(eleventh);
-        assert_eq!(operation.verify().violations, 1);
+        assert_eq!(operation.verify(&mut NoPause).violations, 1);
     }
 }
 
@@ -316,7 +316,7 @@ fn a_flipped_bit_in_a_row_or_in_the_codes_is_seen() {
 fn checked(search: &Arc<Search>, key: u64) -> u32 {
     let mut operation: SearchOperation = search.operation();
     operation.run(SearchKind::Single, key, &mut NoPause);
-    operation.verify().violations
+    operation.verify(&mut NoPause).violations
 }
 
 #[test]

@@ -28,11 +28,11 @@ fn ran(worker: &mut Worker, op: u8, key: u64) {
 fn violations(graph: Shape, op: u8, key: u64, tamper: impl FnOnce(&mut Worker)) -> u32 {
     let mut worker = worker(graph);
     ran(&mut worker, op, key);
-    assert_eq!(worker.verify().violations, 0);
+    assert_eq!(worker.verify(&mut NoPause).violations, 0);
     worker.verified = [0; 4];
     ran(&mut worker, op, key);
     tamper(&mut worker);
-    worker.verify().violations
+    worker.verify(&mut NoPause).violations
 }
 
 /// A key whose path has at least three edges.
@@ -55,7 +55,7 @@ fn right_answers_pass_on_both_graphs() {
                 ran(&mut worker, op, key);
                 let is_full = [PATH_FINDING, PATH_BATCH].contains(&op) || key == 0;
                 let expected = Verdict { checked: u32::from(is_full), violations: 0 };
-                assert_eq!(worker.verify(), expected, "{graph:?} {op} {key}");
+                assert_eq!(worker.verify(&mut NoPause), expected, "{graph:?} {op} {key}");
             }
         }
     }
@@ -72,7 +72,7 @@ fn every_planted_fault_is_seen_in_every_answer_that_is_checked() {
                     worker.verified = [0; 4];
                     ran(&mut worker, op, key);
                     let damaged = worker.plant(fault);
-                    let found = worker.verify();
+                    let found = worker.verify(&mut NoPause);
                     assert!(found.checked >= 1 && (damaged || found.violations == 0));
                     planted += u32::from(damaged);
                     seen += found.violations;
@@ -112,7 +112,7 @@ fn a_bit_flipped_in_a_record_is_seen() {
     let shared = Arc::get_mut(&mut worker.shared).unwrap();
     shared.table.record_mut(node).words[6] ^= 1 << 40;
     ran(&mut worker, NODE_LOOKUP, 1);
-    assert_eq!(worker.verify().violations, 1);
+    assert_eq!(worker.verify(&mut NoPause).violations, 1);
 }
 
 #[test]
@@ -150,7 +150,7 @@ fn damage_to_a_path_is_seen_where_neither_its_edges_nor_its_length_are_looked_up
                 ran(&mut worker, PATH_FINDING, key);
                 let damaged = u32::from(worker.plant(fault));
                 let expected = Verdict { checked: 1, violations: damaged };
-                assert_eq!(worker.verify(), expected, "{graph:?} {known} {key}");
+                assert_eq!(worker.verify(&mut NoPause), expected, "{graph:?} {known} {key}");
             }
         }
     }

@@ -59,7 +59,7 @@ fn assert_whole(shared: &Arc<Shared>) {
         counted.bytes[tier as usize] += tiers.blocks[index].bytes as u64;
         counted.blocks[tier as usize] += 1;
         let mut journeys = Journeys { tiers, totals: &shared.totals, mover: &mut mover };
-        assert!(journeys.is_right(index, tier), "block {index}");
+        assert!(journeys.is_right(index, tier, &mut NoPause), "block {index}");
         tiers.release(index);
     }
     assert_eq!(counted, tiers.census());
@@ -75,7 +75,7 @@ fn blocks_go_back_and_forth_and_are_always_in_one_tier() {
         for key in 0..200 {
             let op = if key % 3 == 0 { ROUND_TRIP } else { MIGRATE };
             assert_eq!(run(&mut worker, op, key), Status::Ok);
-            assert_eq!(worker.verify(), Verdict { checked: 1, violations: 0 });
+            assert_eq!(worker.verify(&mut NoPause), Verdict { checked: 1, violations: 0 });
         }
         drop(worker);
         assert_whole(&shared);
@@ -94,7 +94,7 @@ fn workers_side_by_side_never_have_the_same_block() {
                 for key in 0..150 {
                     let op = if key % 4 == 0 { ROUND_TRIP } else { MIGRATE };
                     assert_ne!(run(&mut worker, op, lane << 48 | key), Status::Error);
-                    assert_eq!(worker.verify().violations, 0);
+                    assert_eq!(worker.verify(&mut NoPause).violations, 0);
                 }
             });
         }
@@ -117,7 +117,7 @@ fn a_failed_write_leaves_the_source_and_the_block_moves_once_the_disk_does() {
     let mut worker = Worker::new(Arc::clone(&shared));
     for key in 0..100 {
         assert_eq!(run(&mut worker, MIGRATE, key), Status::Ok);
-        assert_eq!(worker.verify().violations, 0);
+        assert_eq!(worker.verify(&mut NoPause).violations, 0);
     }
     drop(worker);
     assert_whole(&shared);
@@ -154,7 +154,7 @@ proptest! {
             let mut worker = Worker::new(Arc::clone(&shared));
             for (op, key) in operations {
                 prop_assert_ne!(run(&mut worker, op, key), Status::Error);
-                prop_assert_eq!(worker.verify().violations, 0);
+                prop_assert_eq!(worker.verify(&mut NoPause).violations, 0);
             }
         }
         assert_whole(&shared);
@@ -180,7 +180,7 @@ fn assert_nothing_leaves(shared: &Shared, mover: &mut Mover, draw: usize) {
     let mut journeys = Journeys { tiers, totals: &shared.totals, mover };
     assert_eq!(journeys.migrate(index, &mut NoPause).status, Status::Error);
     assert!(tiers.claim(index), "given back");
-    assert!(journeys.is_right(index, Tier::Cpu), "block {index} is where it was");
+    assert!(journeys.is_right(index, Tier::Cpu, &mut NoPause), "block {index} is where it was");
     tiers.release(index);
     assert_eq!(tiers.census(), before);
 }
@@ -194,7 +194,7 @@ fn a_spent_write_budget_leaves_migrations_that_only_read() {
     for key in 0..200 {
         let op = if key % 5 == 0 { ROUND_TRIP } else { MIGRATE };
         assert_eq!(run(&mut worker, op, key), Status::Ok);
-        assert_eq!(worker.verify().violations, 0);
+        assert_eq!(worker.verify(&mut NoPause).violations, 0);
     }
     drop(worker);
     assert_whole(&shared);
@@ -230,10 +230,14 @@ fn every_fault_in_a_checked_operation_is_one_violation_and_is_repaired() {
             for key in 0..24 {
                 assert_eq!(run(&mut worker, op, key), Status::Ok);
                 assert!(worker.plant(fault), "{name} in {}", OP_NAMES[usize::from(op)]);
-                let verdict = worker.verify();
+                let verdict = worker.verify(&mut NoPause);
                 assert_eq!((verdict.checked, verdict.violations), (1, 1), "{name}, {op}, {key}");
                 assert_eq!(run(&mut worker, op, key), Status::Ok);
-                assert_eq!(worker.verify(), Verdict { checked: 1, violations: 0 }, "{name}");
+                assert_eq!(
+                    worker.verify(&mut NoPause),
+                    Verdict { checked: 1, violations: 0 },
+                    "{name}"
+                );
             }
         }
     }
@@ -248,7 +252,7 @@ fn an_operation_that_was_not_chosen_is_not_checked_and_holds_no_claim() {
     for key in 1..20 {
         run(&mut worker, if key % 2 == 0 { MIGRATE } else { ALLOCATE }, key);
         assert_eq!(worker.plant(Fault::LostResult), key % 4 == 0);
-        let verdict = worker.verify();
+        let verdict = worker.verify(&mut NoPause);
         assert_eq!(
             (verdict.checked, verdict.violations),
             (u32::from(key % 4 == 0), verdict.checked)
