@@ -3,6 +3,7 @@
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
+use super::worker::goes_first;
 use super::*;
 use crate::arrivals::Process;
 use crate::arrivals::{Timetable, Workload};
@@ -221,6 +222,17 @@ fn short_operations_slip_in_at_the_pause_points_of_long_ones_and_of_long_checks(
         let counters = engine.reading(phase).unwrap().into_iter().map(|ops| ops[0].counters);
         let spent_ns: u64 = counters.map(|each| each.busy_ns + each.verify_ns).sum();
         assert!(spent_ns <= elapsed_ns, "{spent_ns} of {elapsed_ns}");
+    }
+}
+
+#[test]
+fn who_is_ahead_by_a_long_operation_is_let_in_and_who_is_ahead_by_more_waits() {
+    let ms = 1_000_000;
+    for paused in [50 * ms, u64::MAX - ms] {
+        let ahead = |lead: u64| paused.wrapping_add(lead);
+        assert!(goes_first(paused.wrapping_sub(50 * ms), paused, 0));
+        assert!(goes_first(ahead(19 * ms), paused, 0) && !goes_first(ahead(21 * ms), paused, 0));
+        assert!(goes_first(ahead(21 * ms), paused, 2 * ms));
     }
 }
 

@@ -17,6 +17,11 @@ const SPIN_NS: u64 = 5_000;
 /// A parked worker looks around at least this often, should a wake-up ever be lost.
 const PARK_NS: u64 = 100_000_000;
 
+/// A workload that has had so much more than the one that pauses is let in all the same: as much as
+/// a long operation takes, after which its short ones would wait for the others to have as much.
+/// It is paid back where workers choose what comes next.
+const AHEAD_NS: u64 = 20_000_000;
+
 /// One thread of the pool.
 pub struct Worker<'p> {
     pool: &'p Pool,
@@ -54,6 +59,12 @@ impl Copy {
     }
 }
 
+/// Whether what waits with start tag `tag` goes first where an operation of start tag `paused`
+/// pauses after `own_ns` of its own.
+pub(super) fn goes_first(tag: u64, paused: u64, own_ns: u64) -> bool {
+    tag.wrapping_sub(paused) as i64 <= (own_ns + AHEAD_NS) as i64
+}
+
 struct Slip<'a, 'p> {
     worker: &'a mut Worker<'p>,
     /// Start tag and start of the operation that pauses.
@@ -72,7 +83,7 @@ impl Pause for Slip<'_, '_> {
             let own = now - self.started - self.worker.slipped_ns;
             let operations = &self.worker.operations;
             let next = pool.least_served(|index, tag| {
-                operations[index].is_some() && tag.wrapping_sub(self.tag) as i64 <= own as i64
+                operations[index].is_some() && goes_first(tag, self.tag, own)
             });
             match next.and_then(|index| Some((index, pool.stations[index].pop()?))) {
                 Some((index, ticket)) => now = self.worker.slip_in(index, &ticket, now),
