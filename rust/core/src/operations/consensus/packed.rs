@@ -53,13 +53,16 @@ unsafe fn fill_steps<const MIX: u8>(aim: &Aim<'_>, first: u32, votes: &mut [Vote
 
 /// The indices of a step's votes. Lane 4j + i of a packed vector is its vote 4i + j, so that the
 /// unpacking by which votes are stored puts them in order.
+#[inline]
+#[target_feature(enable = "avx512f")]
 fn indices(first: u32) -> Four {
-    let lanes: [u64; STEP] = std::array::from_fn(|place| {
+    let mut lanes = [u64::from(first); STEP];
+    for (place, index) in lanes.iter_mut().enumerate() {
         let (vector, half) = (place / 8, place % 8);
         let lane = 2 * half + vector % 2;
         let vote = 4 * (lane % 4) + lane / 4;
-        u64::from(first) + (vector / 2 * PACKED + vote) as u64
-    });
+        *index += (vector / 2 * PACKED + vote) as u64;
+    }
     Four::load(&lanes)
 }
 
