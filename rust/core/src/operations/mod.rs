@@ -17,6 +17,7 @@ mod pages;
 mod scratch;
 mod streaming;
 mod synthesis;
+mod totals;
 
 pub use alone::{Checking, Tally, longest_stretches, run_alone};
 pub use knowledge_graph::graph_file_size;

@@ -1,25 +1,6 @@
-//! Totals over all workers: each worker writes only its own, so that counting contends for nothing.
+//! What consensus counts.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-
-/// What is counted, in the order of `Total`.
-pub const NAMES: [&str; TOTALS] = [
-    "decisions",
-    "undecided",
-    "tallied",
-    "duplicates",
-    "unauthorised",
-    "unknown_proposal",
-    "unknown_value",
-    "wrong_round",
-    "malformed",
-    "equivocations",
-    "elections",
-    "oracle_checks",
-    "verify_ns",
-];
-const TOTALS: usize = 13;
+use crate::operations::totals;
 
 #[derive(Clone, Copy)]
 #[repr(usize)]
@@ -34,75 +15,36 @@ pub enum Total {
     VerifyNs,
 }
 
-/// One worker's totals, on cache lines of their own.
-#[repr(align(128))]
-#[derive(Default)]
-pub struct Own {
-    totals: [AtomicU64; TOTALS],
+impl totals::Total for Total {
+    const NAMES: &'static [&'static str] = &[
+        "decisions",
+        "undecided",
+        "tallied",
+        "duplicates",
+        "unauthorised",
+        "unknown_proposal",
+        "unknown_value",
+        "wrong_round",
+        "malformed",
+        "equivocations",
+        "elections",
+        "oracle_checks",
+        "verify_ns",
+    ];
+
+    fn index(self) -> usize {
+        self as usize
+    }
 }
 
-impl Own {
-    pub fn add(&self, total: Total, amount: u64) {
-        self.add_at(total as usize, amount);
-    }
+pub type Own = totals::Own<Total>;
+pub type Counters = totals::Counters<Total>;
 
+impl Own {
     pub fn add_classes(&self, classes: [u64; 7]) {
         for (offset, count) in classes.into_iter().enumerate() {
             self.add_at(Total::Classes as usize + offset, count);
         }
-    }
-
-    /// A load and a store suffice: there is one writer.
-    fn add_at(&self, index: usize, amount: u64) {
-        let total = &self.totals[index];
-        total.store(total.load(Ordering::Relaxed).wrapping_add(amount), Ordering::Relaxed);
-    }
-
-    fn read(&self) -> [u64; TOTALS] {
-        std::array::from_fn(|index| self.totals[index].load(Ordering::Relaxed))
-    }
-}
-
-#[derive(Default)]
-struct Ledger {
-    living: Vec<Arc<Own>>,
-    retired: [u64; TOTALS],
-}
-
-/// The totals of all workers of a component, those that ended included.
-#[derive(Default)]
-pub struct Counters {
-    ledger: Mutex<Ledger>,
-}
-
-impl Counters {
-    fn ledger(&self) -> MutexGuard<'_, Ledger> {
-        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub fn enrol(&self) -> Arc<Own> {
-        let own = Arc::new(Own::default());
-        self.ledger().living.push(Arc::clone(&own));
-        own
-    }
-
-    pub fn retire(&self, own: &Arc<Own>) {
-        let mut ledger = self.ledger();
-        for (sum, value) in ledger.retired.iter_mut().zip(own.read()) {
-            *sum = sum.wrapping_add(value);
-        }
-        ledger.living.retain(|other| !Arc::ptr_eq(other, own));
-    }
-
-    pub fn read(&self) -> Vec<(&'static str, u64)> {
-        let ledger = self.ledger();
-        let mut sums = ledger.retired;
-        for own in &ledger.living {
-            for (sum, value) in sums.iter_mut().zip(own.read()) {
-                *sum = sum.wrapping_add(value);
-            }
-        }
-        NAMES.into_iter().zip(sums).collect()
     }
 }
 
