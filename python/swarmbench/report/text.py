@@ -158,8 +158,8 @@ def _components_table(result: Result) -> Table:
         if len(figures.operations) > 1:
             rows += [(f"  {op}", each, "") for op, each in figures.operations.items()]
     is_open = any(figures.offered_ops_s is not None for _, figures, _ in rows)
-    offered = ("offered/s",) if is_open else ()
-    table = _table("component", *offered, "achieved/s", "p50", "p99", "goodput", "roof", "share")
+    offered = ("offered",) if is_open else ()
+    table = _table("component", *offered, "achieved", "p50", "p99", "goodput", "roof", "share")
     for name, row, share in rows:
         cells = _figures_cells(row)
         table.add_row(escape(name), *(cells if is_open else cells[1:]), share)
