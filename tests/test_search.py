@@ -285,6 +285,15 @@ def test_what_lies_far_above_the_limit_by_chance_alone_does_not_end_in_a_narrow_
     assert width(0.4) > 4.0 * width(0.04)
 
 
+def test_what_answers_faster_under_load_has_no_knee_up_to_the_limit() -> None:
+    found = {2.0: 0.84, 4.0: 0.31, 8.0: 0.17, 16.0: 0.17, 32.0: 0.16, 64.0: 0.08}
+    readings = tuple(Reading(math.log(m), math.log(r), 0.05, 0.4) for m, r in found.items())
+
+    knee = posterior({"a": Readings(readings, AT_1X)}, 2.0, math.log(64.0))
+
+    assert knee.beyond(math.log(64.0)) > 0.5
+
+
 def test_a_baseline_that_scatters_widens_the_interval() -> None:
     readings = tuple(Reading(0.2 * i, 0.1 * i, 0.01) for i in range(4, 11))
 

@@ -145,6 +145,9 @@ def _log_density(grid: Grid, measured: Readings, limit: float) -> Grid:
     # An overload has no percentile, whose noise would make it less certain.
     overloaded = np.array([r.y is None for r in measured.readings])
     noise = np.hypot(np.where(overloaded, 0.0, steadied(measured.readings)), far)
+    # The curve has no place for a system that answers faster under load, as one whose caches are
+    # warm by then does: it stands where it was, but for chance.
+    y = np.maximum(y, -noise)
     rows = []
     for speed, prior in zip(SPEED_SIGMAS, SPEED_PRIOR, strict=True):
         sigma = np.where(capped, noise, np.hypot(noise, speed))
