@@ -1,0 +1,153 @@
+"""What a component's CUDA side may ask of a device, whatever stands behind it.
+
+A device is a card through CuPy (`gpu.card`) or the host emulator (`gpu.emulated`), which runs the
+same kernel files on the processor so that every line on the way has run without a card.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from swarmbench.errors import MachineError, SafetyStop
+from swarmbench.gpu.source import Parameter
+
+Array = npt.NDArray[Any]
+
+#: What fresh device memory is filled with, so that an answer that was never written shows.
+POISON = 0xA5
+
+
+class DeviceMemoryError(MachineError):
+    """A card has too little free memory for what was asked of it."""
+
+
+class DeviceLostError(SafetyStop):
+    """The device stopped answering in the middle of a run."""
+
+
+class Buffer(Protocol):
+    """Memory of a device: `count` elements of `dtype`; `part` is a view of some of them."""
+
+    @property
+    def count(self) -> int: ...
+    @property
+    def dtype(self) -> np.dtype[Any]: ...
+    @property
+    def nbytes(self) -> int: ...
+    def part(self, first: int, count: int) -> Buffer: ...
+
+
+class Kernel(Protocol):
+    """A compiled kernel of one device."""
+
+    @property
+    def name(self) -> str: ...
+
+
+Argument = Buffer | np.generic
+
+
+class Stream(Protocol):
+    """Work in order; nothing but `synchronize` waits for it.
+
+    Raises `DeviceLostError` where the device stops answering.
+    """
+
+    def launch(
+        self,
+        kernel: Kernel,
+        grid: int,
+        block: int,
+        arguments: Sequence[Argument],
+        *,
+        shared_bytes: int = 0,
+    ) -> None:
+        """Enqueues a kernel over `grid` blocks of `block` threads; scalars have the exact type."""
+        ...
+
+    def fill(self, buffer: Buffer, byte: int) -> None:
+        """Enqueues setting every byte of a buffer."""
+        ...
+
+    def copy(self, target: Buffer, source: Buffer) -> None:
+        """Enqueues a copy on the device; both have the same number of bytes."""
+        ...
+
+    def upload(self, target: Buffer, array: Array) -> None:
+        """Enqueues a copy to the device; a pinned `array` stays untouched until it has ended."""
+        ...
+
+    def download(self, array: Array, source: Buffer) -> None:
+        """Enqueues a copy from the device; `array` holds it after `synchronize`."""
+        ...
+
+    def synchronize(self) -> None:
+        """Waits until all that was enqueued has ended."""
+        ...
+
+
+class Device(Protocol):
+    """One device; buffers and kernels are of it alone. Memory is taken before a run, not in it."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def is_emulated(self) -> bool: ...
+    @property
+    def multiprocessors(self) -> int: ...
+    @property
+    def shared_bytes_max(self) -> int:
+        """Shared memory that a block may ask for, in bytes."""
+        ...
+
+    @property
+    def allocated_bytes(self) -> int:
+        """What `empty` and `uploaded` gave out so far, in bytes."""
+        ...
+
+    def empty(self, count: int, dtype: npt.DTypeLike) -> Buffer:
+        """Poisoned memory; raises `DeviceMemoryError` where there is too little."""
+        ...
+
+    def uploaded(self, array: Array) -> Buffer:
+        """A copy of a one-dimensional array on the device."""
+        ...
+
+    def pinned(self, count: int, dtype: npt.DTypeLike) -> Array:
+        """Page-locked memory of the host."""
+        ...
+
+    def mapped(self, array: Array) -> Buffer:
+        """A pinned array as the device's kernels see it."""
+        ...
+
+    def kernel(self, file: str, name: str, defines: Mapping[str, int] | None = None) -> Kernel:
+        """The kernel `name` of a file, compiled with `defines`; the same one when asked again."""
+        ...
+
+    def stream(self) -> Stream:
+        """A new stream that waits for no other."""
+        ...
+
+    def free_bytes(self) -> int:
+        """Device memory that is free now, in bytes."""
+        ...
+
+
+def check_arguments(
+    kernel: str, parameters: Sequence[Parameter], arguments: Sequence[Argument]
+) -> None:
+    """Asserts that arguments fit the parameters: nothing on a card would say so."""
+    assert len(arguments) == len(parameters), f"{kernel} takes {len(parameters)} arguments"
+    for parameter, argument in zip(parameters, arguments, strict=True):
+        if parameter.dtype is None:
+            assert not isinstance(argument, np.generic), f"{kernel}: {parameter.name} is a pointer"
+        else:
+            given = argument.dtype if isinstance(argument, np.generic) else None
+            assert given == parameter.dtype, (
+                f"{kernel}: {parameter.name} is {parameter.dtype}, not {given}"
+            )
