@@ -67,7 +67,14 @@ class CudaComponent(ABC):
 
 
 class CudaOperation(ABC):
-    """One lane's operations; used by one thread at a time. Nothing here allocates."""
+    """One lane's operations; used by one thread at a time.
+
+    Its device memory is taken when it is made: no operation and no check takes more.
+    """
+
+    def __init__(self, device: Device) -> None:
+        self.device = device
+        self.stream = device.stream()
 
     @abstractmethod
     def run(self, op: str, key: int) -> Done:

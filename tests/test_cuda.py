@@ -1,0 +1,151 @@
+"""Every component with a CUDA side, every op, on the emulated device: answers, checks, memory."""
+
+from __future__ import annotations
+
+import secrets
+from functools import cache
+
+import pytest
+
+from swarmbench import _native
+from swarmbench.components import COMPONENTS
+from swarmbench.components.base import Arrays, agree
+from swarmbench.components.cuda import CUDA
+from swarmbench.components.cuda.base import CudaComponent, CudaOperation
+from swarmbench.gpu.emulated import Build, EmulatedDevice
+
+#: Inputs change with every run; a failure says which they were.
+SEED = secrets.randbits(32)
+KEYS = (0, 1, 12_345, 7 << 48 | 1_234_567)
+#: Operations of a run; more than any component leaves unchecked in a row.
+RUN_OPS = 24
+#: How far counted bytes may be from declared ones.
+COST_TOLERANCE = 0.05
+
+every_component = pytest.mark.parametrize("name", CUDA)
+every_op = pytest.mark.parametrize(
+    ("name", "op"), [(name, op.name) for name in CUDA for op in COMPONENTS[name].ops]
+)
+
+
+def built(name: str, device: EmulatedDevice) -> CudaComponent:
+    component = COMPONENTS[name].small()
+    native = component.prepare(backend="cpu", seed=SEED, threads=2).native
+    return CUDA[name](component, native, device, SEED)
+
+
+@cache
+def operation(name: str, build: Build = "plain") -> CudaOperation:
+    device = EmulatedDevice(seed=SEED, build=build, is_random=build == "plain")
+    return built(name, device).operation()
+
+
+@cache
+def inputs_of(name: str, op: str, key: int) -> Arrays:
+    inputs = COMPONENTS[name].small().inputs(op, SEED, key)
+    for array in inputs.values():
+        array.flags.writeable = False
+    return inputs
+
+
+@every_op
+def test_the_kernels_give_the_answers_of_the_reference(name: str, op: str) -> None:
+    component = COMPONENTS[name].small()
+    for key in KEYS:
+        inputs = inputs_of(name, op, key)
+        found = operation(name).evaluate(op, dict(inputs))
+        right = component.reference(op, inputs)
+        assert agree(found, right, component.tolerance), f"{name} {op}, seed {SEED}, key {key}"
+
+
+@every_op
+def test_operations_are_right_and_their_checks_see_nothing(name: str, op: str) -> None:
+    checked = 0
+    for key in range(RUN_OPS):
+        done = operation(name).run(op, key)
+        assert done.status == "ok", f"{name} {op}, seed {SEED}, key {key}"
+        assert done.units > 0
+        verified, violations = operation(name).verify()
+        assert violations == 0, f"{name} {op}, seed {SEED}, key {key}"
+        checked += verified
+    assert checked > 0
+
+
+@every_op
+@pytest.mark.parametrize("fault", _native.fault_names())
+def test_a_damaged_answer_is_seen_wherever_it_is_checked(name: str, op: str, fault: str) -> None:
+    seen = planted_count = 0
+    for key in range(RUN_OPS):
+        operation(name).run(op, key)
+        planted = operation(name).plant(fault)
+        verified, violations = operation(name).verify()
+        assert violations <= verified
+        assert violations == 0 or planted
+        assert violations > 0 or not planted or not verified, f"seed {SEED}, key {key}"
+        seen += violations
+        planted_count += planted
+    if planted_count == 0:
+        assert fault != "flipped_bit", f"nothing was damaged in {name} {op}"
+        return
+    assert seen > 0
+    operation(name).run(op, RUN_OPS)
+    assert operation(name).verify()[1] == 0
+
+
+@every_op
+def test_the_native_component_counts_the_same_units(name: str, op: str) -> None:
+    native = COMPONENTS[name].small().prepare(backend="cpu", seed=SEED).native
+    found = operation(name).run(op, KEYS[1])
+    assert found.units == native.run(op, first_key=KEYS[1], count=1)["units"]
+
+
+@every_op
+def test_every_access_is_in_bounds_ordered_and_as_many_as_declared(name: str, op: str) -> None:
+    """The traced build stops at an access outside the buffers and at a data race."""
+    traced = operation(name, "traced")
+    device = traced_device(traced)
+    before = (device.counts.distinct_read_bytes, device.counts.distinct_written_bytes)
+    traced.run(op, KEYS[2])
+    found = (
+        device.counts.distinct_read_bytes - before[0],
+        device.counts.distinct_written_bytes - before[1],
+    )
+    cost = traced.cost(op)
+    for what, counted, declared in zip(
+        ("read", "written"), found, (cost.bytes_read, cost.bytes_written), strict=True
+    ):
+        assert abs(counted - declared) <= COST_TOLERANCE * max(counted, declared), (
+            f"{name} {op}: {counted} bytes {what}, {declared} declared, seed {SEED}"
+        )
+    assert traced.verify()[1] == 0
+
+
+def traced_device(traced: CudaOperation) -> EmulatedDevice:
+    device = traced.device
+    assert isinstance(device, EmulatedDevice)
+    return device
+
+
+@every_component
+def test_the_device_holds_what_the_formula_says(name: str) -> None:
+    device = EmulatedDevice(seed=SEED)
+    component = COMPONENTS[name].small()
+    cuda = built(name, device)
+    for lanes in (1, 2, 3):
+        cuda.operation()
+        assert device.allocated_bytes == CUDA[name].device_bytes(component, lanes)
+
+
+@every_component
+def test_an_operation_allocates_nothing(name: str) -> None:
+    device = EmulatedDevice(seed=SEED)
+    lane = built(name, device).operation()
+    before = device.allocated_bytes
+    for op in COMPONENTS[name].ops:
+        lane.run(op.name, 1)
+        lane.verify()
+    assert device.allocated_bytes == before
+
+
+def test_every_component_that_works_on_a_card_is_a_component() -> None:
+    assert set(CUDA) <= set(COMPONENTS)
