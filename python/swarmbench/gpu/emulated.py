@@ -178,11 +178,14 @@ class EmulatedDevice:
     def kernel(self, file: str, name: str, defines: Mapping[str, int] | None = None) -> HostKernel:
         key = (file, name, tuple(sorted((defines or {}).items())))
         if key not in self._kernels:
-            library = _library(file, key[2], self._build)
-            number = library.loaded.host_cuda_entry(name.encode())
-            found = {each.name: each for each in source.kernels(file)}
-            self._kernels[key] = HostKernel(found[name], library, number)
+            library = _library(file, source.text_of(file), key[2], self._build)
+            self._kernels[key] = _kernel(library, source.kernels(file), name)
         return self._kernels[key]
+
+    def kernel_of(self, text: str, name: str) -> HostKernel:
+        """The kernel `name` of a file that is given as text."""
+        library = _library("given.cu", text, (), self._build)
+        return _kernel(library, tuple(source.parsed("given.cu", text)), name)
 
     def stream(self) -> EmulatedStream:
         return EmulatedStream(self)
@@ -287,14 +290,14 @@ def compiler() -> str:
     return found
 
 
+def _kernel(library: _Library, found: Sequence[KernelSource], name: str) -> HostKernel:
+    kernel = next(each for each in found if each.name == name)
+    return HostKernel(kernel, library, library.loaded.host_cuda_entry(name.encode()))
+
+
 @cache
-def _library(file: str, defines: tuple[tuple[str, int], ...], build: Build) -> _Library:
-    return _Library(_loaded(_built(file, source.text_of(file), defines, build)))
-
-
-def library_of(text: str, build: Build, name: str = "given.cu") -> ctypes.CDLL:
-    """A kernel file's text as a library, for tests of the emulator itself."""
-    return _loaded(_built(name, text, (), build))
+def _library(file: str, text: str, defines: tuple[tuple[str, int], ...], build: Build) -> _Library:
+    return _Library(_loaded(_built(file, text, defines, build)))
 
 
 def _loaded(path: Path) -> ctypes.CDLL:
