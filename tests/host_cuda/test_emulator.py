@@ -154,7 +154,7 @@ def test_a_removed_barrier_is_seen() -> None:
     unordered = changed(TOTAL, "__syncthreads();", "")
     assert total_of(TOTAL, "plain")
     assert not all(total_of(unordered, "plain") for _ in range(3))
-    with pytest.raises(EmulationError, match="race.*nothing orders"):
+    with pytest.raises(EmulationError, match=r"race.*nothing orders"):
         total_of(unordered, "traced")
 
 
@@ -167,10 +167,10 @@ def test_an_atomic_that_became_a_plain_addition_is_seen() -> None:
 
 
 def test_an_index_one_too_far_is_seen() -> None:
-    with pytest.raises(EmulationError, match="outside every buffer.*4 past the end"):
+    with pytest.raises(EmulationError, match=r"outside every buffer.*4 past the end"):
         total_of(TOTAL, "traced", count=1000, given=999)
     further = changed(TOTAL, "parts[threadIdx.x / WARP]", "parts[8 + threadIdx.x / WARP]")
-    with pytest.raises(EmulationError, match="outside every buffer|race"):
+    with pytest.raises(EmulationError, match=r"outside every buffer|race"):
         total_of(further, "traced")
 
 
