@@ -1,13 +1,16 @@
-"""Generations of a genetic algorithm beside Numba, torch and DEAP, and how fast they find.
+"""Generations of a genetic algorithm beside five peers, and how fast they find.
 
 Population 10 000, Rastrigin, tournament of 3, uniform crossover, mutation 0.5, 16 elites. Ours
 works as the pool does, an island on each thread, and its generations are those of both; a peer
 splits one population over its threads. A search is judged by where it gets as well: after the same
-number of generations the best must be as good as the peer's, within `SLACK`.
+number of generations the best must be as good as the peer's, within `SLACK`. evosax selects
+otherwise, so of it only that it improves is asked. The libraries' fitness is computed again.
 """
 
 from __future__ import annotations
 
+import os
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from functools import cache, partial
@@ -26,6 +29,8 @@ THREADS = 2
 COMPARED = 40
 SLACK = 0.15
 BOUND = 5.12
+#: Individuals of a library's population whose fitness is computed again, in float64.
+RECOMPUTED = 256
 
 
 class Search(Protocol):
@@ -99,6 +104,24 @@ def searches_as_well(component: Evolution, search: Search) -> bool:
         search.step()
     mine, other = our_best(component), search.best()
     return abs(mine - other) <= SLACK * max(mine, other)
+
+
+def fitness_is_right(search: Any) -> bool:
+    """Whether a library's genes are in bounds and their fitness is theirs, by a sample."""
+    rows = np.linspace(0, len(search.fitness()) - 1, RECOMPUTED).astype(np.int64)
+    genes = search.genes()[rows].astype(np.float64)
+    exact = (genes * genes + 10.0 - 10.0 * np.cos(2.0 * np.pi * genes)).sum(1)
+    in_bounds = bool((np.abs(search.genes()) <= np.float32(BOUND)).all())
+    return in_bounds and np.allclose(search.fitness()[rows], exact, rtol=1e-5, atol=1e-2)
+
+
+def improves(component: Evolution, search: Search) -> bool:
+    """Whether both are better after as many generations than the first population was."""
+    start = float(genetics.rastrigin(first_genes(component)).min())
+    search.start()
+    for _ in range(COMPARED):
+        search.step()
+    return max(our_best(component), search.best()) < start
 
 
 class NumbaSearch:
@@ -262,6 +285,45 @@ class DeapSearch:
         return float(min(member.fitness.values[0] for member in self.members))
 
 
+def evox_search(component: Evolution) -> Any:
+    compiler = os.environ.get("CXX", "g++")
+    if shutil.which(compiler) is None:
+        raise PeerMissing(f"EvoX's generation is compiled by {compiler}, which is not there")
+    from peers.evolution_evox import EvoxSearch
+
+    made_of = (component.elites, component.sigma, BOUND, THREADS)
+    return EvoxSearch(first_genes(component), *made_of)
+
+
+def evosax_search(component: Evolution) -> Any:
+    from peers.evolution_evosax import EvosaxSearch
+
+    return EvosaxSearch(first_genes(component), component.sigma, BOUND)
+
+
+def libraries(component: Evolution) -> Iterator[Case]:
+    """Beside EvoX, and beside evosax, which does less; what each does otherwise is in its name."""
+    rows = (
+        ("EvoX, crossover and mutation in torch, compiled", evox_search, searches_as_well),
+        ("evosax SimpleGA: best half, no elites, every gene mutates", evosax_search, improves),
+    )
+    for name, make, judged in rows:
+        peer = cache(partial(make, component))
+        yield Case(
+            benchmark="evolution",
+            case=f"10 000 x {component.genome}, Rastrigin",
+            unit="generations/s",
+            goal=15.0,
+            peer_name=name,
+            ours=partial(ours, component, 12_800 // component.genome),
+            peer=lambda peer=peer: theirs(peer(), max(4, 1280 // component.genome)),
+            check=lambda peer=peer, judged=judged: (
+                judged(component, peer()) and fitness_is_right(peer())
+            ),
+            threads=THREADS,
+        )
+
+
 def cases(large: bool) -> Iterator[Case]:
     """Genomes of 64 and 256; `large` adds 1000."""
     for genome in (64, 256, 1000) if large else (64, 256):
@@ -287,6 +349,7 @@ def cases(large: bool) -> Iterator[Case]:
                 check=lambda peer=peer, component=component: searches_as_well(component, peer()),
                 threads=threads,
             )
+        yield from libraries(component)
         same = cache(partial(NumbaSame, component, THREADS))
         if genome % genetics.GROUP == 0:
             yield Case(

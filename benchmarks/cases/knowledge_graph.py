@@ -1,4 +1,4 @@
-"""Graph build, searches, paths and lookups beside SciPy, GraphBLAS, NetworKit and pandas."""
+"""Searches, paths and lookups in a graph beside SciPy, GraphBLAS, NetworKit and pandas."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from swarmbench.components.knowledge_graph import LANES, NONE, KnowledgeGraph
 THREADS = 2
 SEED = 20240607
 EDGES_PER_NODE = 8
+NODES, NODES_LARGE = 1_000_000, 10_000_000
 #: Queries of one round on each thread.
 PATHS = 4000
 SEARCHES = 4
@@ -27,7 +28,6 @@ PULL_FACTOR = 50
 
 #: Ratios that the figures of PEERS.md come to, by job, at 1 and at 10 million nodes.
 GOALS = {
-    "build": (1.0, 1.0),
     "bfs": (4.2, 8.6),
     "path": (1.8, 5.2),
     "lookup": (5.0, None),
@@ -70,13 +70,13 @@ class Jobs:
         return matrix
 
     @cached_property
-    def edges(self) -> tuple[Any, Any]:
-        """Sources and targets of the undirected edges, repeated ones included, shuffled."""
-        rows = self.native.evaluate("graph", {})
-        sources = np.repeat(np.arange(self.nodes, dtype=np.uint32), np.diff(rows["offsets"]))
-        once = sources < rows["neighbours"]
-        order = np.random.default_rng(SEED).permutation(int(once.sum()))
-        return sources[once][order], rows["neighbours"][once][order]
+    def networkit(self) -> tuple[Any, Any]:
+        """NetworKit and its graph, repeated edges merged."""
+        networkit = importlib.import_module("networkit")
+        networkit.setNumberOfThreads(THREADS)
+        triangle = importlib.import_module("scipy.sparse").triu(self.matrix, format="coo")
+        ends = triangle.row.astype(np.uint64), triangle.col.astype(np.uint64)
+        return networkit, networkit.GraphFromCoo(ends, n=self.nodes)
 
     def pairs(self, first_key: int, count: int) -> list[tuple[int, int]]:
         """The sources and targets that the native queries of these keys ask for."""
@@ -99,43 +99,6 @@ class Jobs:
         """Undirected edges, repeated ones included, of the nodes with a level."""
         offsets = self.native.evaluate("graph", {})["offsets"]
         return float(np.diff(offsets)[levels != NONE].sum()) / 2
-
-
-class Build:
-    """Edge list in memory to rows of both directions."""
-
-    def __init__(self, jobs: Jobs) -> None:
-        self.jobs = jobs
-
-    def ours(self) -> float:
-        sources, targets = self.jobs.edges
-        size = np.array([self.jobs.nodes, THREADS], dtype=np.uint32)
-        given = {"size": size, "sources": sources, "targets": targets}
-        elapsed = self.jobs.native.evaluate("assemble_ns", given)["elapsed_ns"][0]
-        return len(sources) * 1e3 / float(elapsed)
-
-    @cached_property
-    def both_ways(self) -> Any:
-        """SciPy's coordinates, joined beforehand: it is charged for the conversion alone."""
-        sources, targets = (ends.astype(np.int32) for ends in self.jobs.edges)
-        sparse = importlib.import_module("scipy.sparse")
-        ones = np.ones(2 * len(sources), dtype=np.int8)
-        ends = np.concatenate([sources, targets]), np.concatenate([targets, sources])
-        return sparse.coo_matrix((ones, ends), shape=(self.jobs.nodes, self.jobs.nodes))
-
-    def peer(self) -> float:
-        return rate(self.both_ways.nnz / 2, self.both_ways.tocsr)
-
-    def check(self) -> bool:
-        """The rows built from the shuffled list are those of the graph it came from."""
-        sources, targets = self.jobs.edges
-        size = np.array([self.jobs.nodes, THREADS], dtype=np.uint32)
-        given = {"size": size, "sources": sources, "targets": targets}
-        built = self.jobs.native.evaluate("assemble", given)
-        theirs = self.both_ways.tocsr()
-        repeats = np.diff(built["neighbours"].astype(np.int64), prepend=-1) == 0
-        repeats[built["offsets"][:-1][np.diff(built["offsets"]) > 0]] = False
-        return bool(np.array_equal(built["neighbours"][~repeats], theirs.indices))
 
 
 class Search:
@@ -198,6 +161,16 @@ class Search:
             parents(frontier.S) << frontier
         return parents
 
+    def networkit_peer(self) -> float:
+        return self.peer_of(self.networkit_search)
+
+    def networkit_search(self, root: int) -> Any:
+        """Distances alone, one thread: NetworKit keeps all parents of a node or none."""
+        networkit, graph = self.jobs.networkit
+        found = networkit.distance.BFS(graph, root, storePaths=False)
+        found.run()
+        return found
+
     def check_scipy(self) -> bool:
         root = self.roots[0][0]
         order, _ = self.scipy_search(root)
@@ -210,6 +183,15 @@ class Search:
         proper = reached != root
         steps = levels[reached[proper]] - levels[parents[proper]]
         return self.same_reach(reached, root) and bool((steps == 1).all())
+
+    def check_networkit(self) -> bool:
+        root = self.roots[0][0]
+        distances = np.array(self.networkit_search(root).getDistances())
+        levels = self.levels(root)
+        reached = levels != NONE
+        return bool((distances[reached] == levels[reached]).all()) and self.same_reach(
+            np.flatnonzero(distances < self.jobs.nodes), root
+        )
 
     def same_reach(self, reached: Any, root: int) -> bool:
         ours = np.flatnonzero(self.levels(root) != NONE)
@@ -226,20 +208,12 @@ class Paths:
         return self.jobs.ran("path_finding", PATHS, THREADS) * 1e3
 
     @cached_property
-    def graph(self) -> tuple[Any, Any]:
-        networkit = importlib.import_module("networkit")
-        networkit.setNumberOfThreads(THREADS)
-        triangle = importlib.import_module("scipy.sparse").triu(self.jobs.matrix, format="coo")
-        ends = triangle.row.astype(np.uint64), triangle.col.astype(np.uint64)
-        return networkit, networkit.GraphFromCoo(ends, n=self.jobs.nodes)
-
-    @cached_property
     def shares(self) -> list[list[tuple[int, int]]]:
         return [self.jobs.pairs(thread * PATHS, PATHS) for thread in range(THREADS)]
 
     def search(self, pair: tuple[int, int]) -> Any:
         """Distances alone, which NetworKit finds several times faster than paths."""
-        networkit, graph = self.graph
+        networkit, graph = self.jobs.networkit
         found = networkit.distance.BidirectionalBFS(graph, *pair, storePred=False)
         found.run()
         return found
@@ -317,7 +291,7 @@ class Lookups:
 
 def cases_of(jobs: Jobs, label: str, size: int) -> list[Case]:
     """The rows of one graph; `size` picks the goals."""
-    build, alone, shared = Build(jobs), Search(jobs, 1), Search(jobs, THREADS)
+    alone, shared = Search(jobs, 1), Search(jobs, THREADS)
     paths, lookups = Paths(jobs), Lookups(jobs)
 
     def row(job: str, peer_name: str, unit: str, threads: int, *calls: Any) -> Case:
@@ -329,7 +303,6 @@ def cases_of(jobs: Jobs, label: str, size: int) -> list[Case]:
         )
 
     found = [
-        row("build", "scipy", "Medges/s", THREADS, build.ours, build.peer, build.check),
         row("bfs", "scipy", "MTEPS", 1, alone.ours, alone.scipy_peer, alone.check_scipy),
         row(
             "bfs",
@@ -339,6 +312,9 @@ def cases_of(jobs: Jobs, label: str, size: int) -> list[Case]:
             shared.ours,
             shared.graphblas_peer,
             shared.check_graphblas,
+        ),
+        row(
+            "bfs", "networkit", "MTEPS", 1, alone.ours, alone.networkit_peer, alone.check_networkit
         ),
         row("path", "networkit", "kqueries/s", THREADS, paths.ours, paths.peer, paths.check),
     ]
@@ -353,5 +329,5 @@ def cases_of(jobs: Jobs, label: str, size: int) -> list[Case]:
 
 def cases(large: bool) -> list[Case]:
     """Rows of R-MAT graphs with 8 edges per node: 1 million nodes, and 10 million if `large`."""
-    found = cases_of(Jobs(1_000_000), "1M", 0)
-    return found + cases_of(Jobs(10_000_000), "10M", 1) if large else found
+    found = cases_of(Jobs(NODES), "1M", 0)
+    return found + cases_of(Jobs(NODES_LARGE), "10M", 1) if large else found

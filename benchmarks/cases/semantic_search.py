@@ -2,11 +2,13 @@
 
 Single queries: as many in flight as threads, on both sides. Batches: the peer takes the batch size
 and threading that its documentation recommends. The approximate peer probes as few lists as reach
-our recall.
+our recall. Half precision: both keep the vectors so, the peer those of length 1, for it has no
+cosine of its own.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from time import perf_counter
@@ -22,7 +24,7 @@ from swarmbench.components.knowledge_graph import KnowledgeGraph
 
 SEED = 7
 THREADS = 2
-BATCH = 64
+BATCH, BATCH_SMALL = 64, 16
 TOP = 10
 #: Queries on which answers are compared, and in a round of the slow and of the fast searches.
 COMPARED, FEW, MANY = 256, 64, 8192
@@ -32,17 +34,18 @@ BLAS_QUERIES = 20
 SAME_SHARE = 0.99
 
 VECTORS, VECTORS_LARGE = 200_000, 1_000_000
+#: Vectors and components of the half-precision rows, and what a round asks there.
+HALVES, HALVES_LARGE = ((50_000, 768),), ((1_000_000, 768), (10_000_000, 128))
+HALF_FEW, HALF_COMPARED = 16, 128
+#: Vectors handed to a peer at a time: its index is never beside a float32 copy of them all.
+CHUNK = 100_000
 
 
 class Subject:
     """The component and what its peers search, made when first asked for."""
 
-    def __init__(self, large: bool) -> None:
-        self.parameters = SearchParameters(
-            vectors=VECTORS_LARGE if large else VECTORS,
-            batch=BATCH,
-            top=TOP,
-        )
+    def __init__(self, parameters: SearchParameters) -> None:
+        self.parameters = parameters
         self.next_key = 0
 
     @cached_property
@@ -53,7 +56,11 @@ class Subject:
     @cached_property
     def units(self) -> Any:
         """All vectors at length 1, shape (vectors, dims)."""
-        asked = {"range": np.array([0, self.parameters.vectors], dtype=np.uint32)}
+        return self.units_of(0, self.parameters.vectors)
+
+    def units_of(self, first: int, count: int) -> Any:
+        """Some vectors as they are stored, at length 1, shape (count, dims)."""
+        asked = {"range": np.array([first, count], dtype=np.uint32)}
         rows = self.component.evaluate("embeddings", asked)["vectors"]
         rows = rows.reshape(-1, self.parameters.dims)
         rows /= np.sqrt(np.einsum("ij,ij->i", rows, rows))[:, np.newaxis]
@@ -73,9 +80,9 @@ class Subject:
         )
         return tally["units"] / (tally["elapsed_ns"] * 1e-9)
 
-    def ids(self, op: str) -> Any:
-        asked = {"queries": self.queries[:COMPARED].reshape(-1)}
-        return self.component.evaluate(op, asked)["ids"].reshape(COMPARED, TOP)
+    def ids(self, op: str, count: int = COMPARED) -> Any:
+        asked = {"queries": self.queries[:count].reshape(-1)}
+        return self.component.evaluate(op, asked)["ids"].reshape(count, TOP)
 
 
 def faiss_library() -> Any:
@@ -89,6 +96,9 @@ def faiss_library() -> Any:
 
 class Flat:
     """faiss IndexFlatIP over all vectors."""
+
+    #: Queries of a round asked one by one, batches of a round, and queries whose answers count.
+    few, batches, compared = FEW, 4, COMPARED
 
     def __init__(self, subject: Subject) -> None:
         self.subject = subject
@@ -106,20 +116,37 @@ class Flat:
         def ask(number: int) -> None:
             index.search(queries[number : number + 1], TOP)
 
-        return timed_pool(ask)
+        return timed_pool(ask, self.few)
 
     def batched(self) -> float:
         faiss_library().omp_set_num_threads(THREADS)
         index, queries = self.index, self.subject.queries
+        batch = self.subject.parameters.batch
         began = perf_counter()
-        for start in range(0, 4 * BATCH, BATCH):
-            index.search(queries[start : start + BATCH], TOP)
-        return 4 * BATCH / (perf_counter() - began)
+        for start in range(0, self.batches * batch, batch):
+            index.search(queries[start : start + batch], TOP)
+        return self.batches * batch / (perf_counter() - began)
 
     def same(self) -> bool:
         faiss_library().omp_set_num_threads(THREADS)
-        _, ids = self.index.search(self.subject.queries[:COMPARED], TOP)
-        return share(self.subject.ids("semantic_search"), ids) >= SAME_SHARE
+        _, ids = self.index.search(self.subject.queries[: self.compared], TOP)
+        return share(self.subject.ids("semantic_search", self.compared), ids) >= SAME_SHARE
+
+
+class Halves(Flat):
+    """faiss IndexScalarQuantizer of half precision over all vectors."""
+
+    few, batches, compared = HALF_FEW, 1, HALF_COMPARED
+
+    @cached_property
+    def index(self) -> Any:
+        faiss = faiss_library()
+        parameters = self.subject.parameters
+        kind = faiss.ScalarQuantizer.QT_fp16
+        index = faiss.IndexScalarQuantizer(parameters.dims, kind, faiss.METRIC_INNER_PRODUCT)
+        for first in range(0, parameters.vectors, CHUNK):
+            index.add(self.subject.units_of(first, min(CHUNK, parameters.vectors - first)))
+        return index
 
 
 class Inverted:
@@ -184,13 +211,13 @@ class Numpy:
         return share(self.subject.ids("semantic_search"), ids) >= SAME_SHARE
 
 
-def timed_pool(ask: Any) -> float:
-    """Queries per second of FEW single queries, THREADS of them in flight."""
+def timed_pool(ask: Any, count: int) -> float:
+    """Queries per second of `count` single queries, THREADS of them in flight."""
     with ThreadPoolExecutor(THREADS) as pool:
         list(pool.map(ask, range(THREADS)))
         began = perf_counter()
-        list(pool.map(ask, range(FEW)))
-        return FEW / (perf_counter() - began)
+        list(pool.map(ask, range(count)))
+        return count / (perf_counter() - began)
 
 
 def share(ours: Any, theirs: Any) -> float:
@@ -199,43 +226,79 @@ def share(ours: Any, theirs: Any) -> float:
     return both / ours.size
 
 
-def cases(large: bool) -> list[Case]:
-    """Exact single and batched, and approximate; goals are those for 1 M vectors of 128."""
-    subject = Subject(large)
-    flat, inverted, plain = Flat(subject), Inverted(subject), Numpy(subject)
+def case_of(
+    subject: Subject, name: str, goal: float | None, peer_name: str, ours: Any, peer: Any
+) -> Case:
     size = f"{subject.parameters.vectors}x{subject.parameters.dims}"
+    return Case(
+        "semantic_search",
+        f"{name}/{size}",
+        "queries/s",
+        goal,
+        peer_name,
+        ours,
+        peer,
+        check=peer.__self__.same,
+        threads=THREADS,
+    )
 
-    def case(name: str, goal: float | None, peer_name: str, ours: Any, peer: Any) -> Case:
-        return Case(
-            "semantic_search",
-            f"{name}/{size}",
-            "queries/s",
-            goal,
-            peer_name,
-            ours,
-            peer,
-            check=peer.__self__.same,
-            threads=THREADS,
-        )
+
+def single_precision(vectors: int) -> list[Case]:
+    """Exact single and batched, and approximate; goals are those for 1 M vectors of 128."""
+    subject = Subject(SearchParameters(vectors=vectors, batch=BATCH, top=TOP))
+    flat, inverted, plain = Flat(subject), Inverted(subject), Numpy(subject)
 
     def single() -> float:
         return subject.rate("semantic_search", FEW)
 
+    def approximate() -> float:
+        return subject.rate("approximate_search", MANY // THREADS)
+
     return [
-        case("exact_single", 3.2, "faiss Flat", single, flat.single),
-        case("exact_single_numpy", 6.4, "numpy", single, plain.single),
-        case(
-            f"exact_batch_{BATCH}",
-            2.1,
-            "faiss Flat",
-            lambda: subject.rate("semantic_search_batch", 4),
-            flat.batched,
-        ),
-        case(
-            "approximate",
-            2.0,
-            "faiss IVF",
-            lambda: subject.rate("approximate_search", MANY // THREADS),
-            inverted.rate,
-        ),
+        case_of(subject, "exact_single", 3.2, "faiss Flat", single, flat.single),
+        case_of(subject, "exact_single_numpy", 6.4, "numpy", single, plain.single),
+        batched(subject, flat),
+        case_of(subject, "approximate", 2.0, "faiss IVF", approximate, inverted.rate),
     ]
+
+
+def batched(subject: Subject, flat: Flat) -> Case:
+    """Batches beside faiss Flat."""
+    return case_of(
+        subject,
+        f"exact_batch_{subject.parameters.batch}",
+        2.1,
+        "faiss Flat",
+        lambda: subject.rate("semantic_search_batch", 4),
+        flat.batched,
+    )
+
+
+def half_precision(vectors: int, dims: int) -> list[Case]:
+    """Exact single and batched over vectors kept in half precision; no goal was set for it."""
+    subject = Subject(
+        SearchParameters(vectors=vectors, dims=dims, storage="fp16", batch=BATCH, top=TOP)
+    )
+    halves, peer_name = Halves(subject), "faiss SQ fp16"
+
+    def single() -> float:
+        return subject.rate("semantic_search", HALF_FEW)
+
+    def in_batches() -> float:
+        return subject.rate("semantic_search_batch", 1)
+
+    return [
+        case_of(subject, "exact_single_fp16", None, peer_name, single, halves.single),
+        case_of(subject, f"exact_batch_{BATCH}_fp16", None, peer_name, in_batches, halves.batched),
+    ]
+
+
+def cases(large: bool) -> Iterator[Case]:
+    """200 000 vectors and 50 000 in half precision; 1 and 10 million if `large`, one by one."""
+    vectors = VECTORS_LARGE if large else VECTORS
+    yield from single_precision(vectors)
+    few = Subject(SearchParameters(vectors=vectors, batch=BATCH_SMALL, top=TOP))
+    yield batched(few, Flat(few))
+    del few
+    for sizes in HALVES_LARGE if large else HALVES:
+        yield from half_precision(*sizes)
