@@ -157,7 +157,16 @@ class Opened:
     def key(self) -> int: ...
     @property
     def due_ns(self) -> int: ...
-    def close(self, ok: bool, *, checked: int = 0, violations: int = 0) -> bool: ...
+    def finish(self) -> None: ...
+    def close(
+        self,
+        ok: bool,
+        *,
+        units: int | None = None,
+        rejected: bool = False,
+        checked: int = 0,
+        violations: int = 0,
+    ) -> bool: ...
 
 @final
 class Desk:

@@ -92,7 +92,7 @@ def max_throughput(
     backend: Annotated[
         str | None, _key("auto|cpu|cuda", "auto takes cuda where a usable GPU is found.")
     ] = None,
-    device: Annotated[str | None, _key("N,N", "GPUs by number.")] = None,
+    device: Annotated[str | None, _key("N,N|emulated", "GPUs by number.")] = None,
     config: _File = None,
     seed: Annotated[str | None, _key("N", "The same seed gives the same load.")] = None,
     out: _Out = Path("runs"),

@@ -324,6 +324,7 @@ def served(
     services = {
         name: Service(plan.workload(name), components[name], desk, plan.seed)
         for name, desk in desks.items()
+        if plan.workload(name).hosted
     }
     try:
         yield {name: service.totals for name, service in services.items()}

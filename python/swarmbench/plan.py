@@ -19,6 +19,9 @@ Submit = Literal["python", "native", "graph", "armed", "persistent"]
 Isolation = Literal["none", "priority", "green"]
 Simulated = Literal["mm1", "hard", "none"]
 
+#: Threads that submit the operations of a CUDA workload from Python.
+LANES = 1
+
 #: What stands in the place of a secret in everything that is written.
 REDACTED = "<redacted>"
 
@@ -105,6 +108,11 @@ class WorkloadPlan:
         """Whether a model server takes part in its operations."""
         return self.endpoint is not None and self.component.endpoint_op is not None
 
+    @property
+    def has_desk(self) -> bool:
+        """Whether its operations are opened and closed by clients outside the pool."""
+        return self.hosted or self.backend == "cuda"
+
 
 @dataclass(frozen=True, slots=True)
 class Memory:
@@ -187,8 +195,9 @@ class Simulation:
 class Plan:
     """One run, resolved: nothing below the command line sees a configuration file.
 
-    `cpus` are the cores of the workers, `generator_cpu` the pacer's own where there are enough
-    cores to keep one apart. Shares are in 0..1. `notes` say what was fitted or chosen, and why.
+    `device` are the cards of the CUDA workloads by number, or `emulated` alone. `cpus` are the
+    cores of the workers, `generator_cpu` the pacer's own where there are enough to keep one apart.
+    Shares are in 0..1. `notes` say what was fitted or chosen, and why.
     """
 
     scenario: str
@@ -196,7 +205,7 @@ class Plan:
     seed: int
     backend: Backend
     backend_reason: str
-    device: tuple[int, ...]
+    device: tuple[int | str, ...]
     profile: Profile
     threads: int
     cpus: tuple[int, ...]

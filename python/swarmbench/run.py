@@ -5,29 +5,32 @@ from __future__ import annotations
 import json
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import cycle
 from pathlib import Path
 from types import FrameType
 from typing import cast
 
 from swarmbench import _native, calibrate, hlog, machine
-from swarmbench.analysis.result import Capacity, ComponentFacts, Facts, assemble
+from swarmbench.analysis.result import Facts, assemble
+from swarmbench.capacities import facts_of
 from swarmbench.ceilings import Calibration
-from swarmbench.components import Component
-from swarmbench.endpoint import patience_s, reach, served
+from swarmbench.components.prepared import Prepared
+from swarmbench.endpoint import Totals, patience_s, reach, served
 from swarmbench.engine import EngineDriver, Meter, Track
 from swarmbench.errors import ConfigurationError, Interrupted, SafetyStop, Status
+from swarmbench.gpu.found import open_device
+from swarmbench.lanes import is_lost, laned
 from swarmbench.lock import machine_lock
-from swarmbench.measured import Figures
 from swarmbench.monitoring import probes
 from swarmbench.monitoring.health import Watch
 from swarmbench.monitoring.probes import ResourceMeter
 from swarmbench.monitoring.sampler import Sampler
 from swarmbench.outcome import Outcome
-from swarmbench.plan import Plan, WorkloadPlan, harness_bytes
+from swarmbench.plan import Plan, harness_bytes
 from swarmbench.recording import Progress, Recording
 from swarmbench.rundir import RunDirectory
 from swarmbench.scenarios import max_throughput
@@ -87,6 +90,7 @@ class _Run:
         self._started = started
         self._progress = progress
         self._stop_requested = stop_requested
+        self._device_name: str | None = None
         self._manifest: dict[str, object] = {
             "run_id": directory.run_id,
             "plan": plan.to_json(),
@@ -133,7 +137,8 @@ class _Run:
     def _result(self) -> Result:
         plan = self._plan
         ceilings = None if plan.simulation else self._calibrated()
-        components = [] if plan.simulation else self._prepared()
+        prepared = [] if plan.simulation else self._prepared()
+        components = [each.native for each in prepared]
         self._directory.write_manifest(self._manifest)
         kernel_clock = machine.clock_source()
         engine, tracks, rates = self._engine(components)
@@ -142,15 +147,19 @@ class _Run:
         recording = self._recording()
         try:
             natives = {each.name: each for each in components}
-            serving = served(plan, natives, host.desks, engine)
-            with serving as totals, self._watched(engine) as (meter, sampler):
+            on_cuda = {e.component.name: e.cuda for e in prepared if e.cuda is not None}
+            with (
+                served(plan, natives, host.desks, engine) as totals,
+                laned(on_cuda, host.desks, engine) as lanes,
+                self._watched(engine) as (meter, sampler),
+            ):
                 driver = EngineDriver(
                     engine,
                     tracks,
                     workers=plan.threads,
                     meter=meter,
                     listener=recording,
-                    stop_requested=self._stop_requested,
+                    stop_requested=lambda: is_lost(lanes) or self._stop_requested(),
                     patience_s=patience_s(plan),
                 )
                 self._rate(driver, engine, rates)
@@ -167,10 +176,7 @@ class _Run:
             )
             self._manifest["schedule_hash"] = f"{engine.stop():016x}"
             self._manifest["rates_s"] = dict(zip([t.name for t in tracks], rates, strict=True))
-            if totals:
-                self._manifest["endpoints"] = {n: each.to_json() for n, each in totals.items()}
-            if components:
-                self._manifest["counters"] = {c.name: dict(c.counters()) for c in components}
+            self._count(totals, components)
             result = assemble(
                 self._facts(outcome, ceilings, cost, clock), outcome, driver.stretches
             )
@@ -188,6 +194,13 @@ class _Run:
         )
         self._directory.write_result(result)
         return result
+
+    def _count(self, totals: Mapping[str, Totals], components: Sequence[_native.Component]) -> None:
+        """What servers and components counted beside the engine, into the manifest."""
+        if totals:
+            self._manifest["endpoints"] = {n: each.to_json() for n, each in totals.items()}
+        if components:
+            self._manifest["counters"] = {c.name: dict(c.counters()) for c in components}
 
     def _recording(self) -> Recording:
         return Recording(
@@ -224,24 +237,36 @@ class _Run:
         self._manifest["calibration"] = found.to_json() | {"disk": machine.disk(directory)}
         return found
 
-    def _prepared(self) -> list[_native.Component]:
-        components = []
+    def _prepared(self) -> list[Prepared]:
+        prepared = []
+        devices = [open_device(device, self._plan.seed) for device in self._plan.device]
+        turns = cycle(devices)
         for each in self._plan.workloads:
+            device = next(turns) if each.backend == "cuda" else 0
 
             def report(stage: str, share: float, name: str = each.name) -> None:
                 self._step(f"preparing {name}: {stage}", share)
 
             try:
-                prepared = each.component.prepare(
-                    seed=self._plan.seed, threads=self._plan.threads, progress=report
+                built = each.component.prepare(
+                    backend=each.backend,
+                    seed=self._plan.seed,
+                    threads=self._plan.threads,
+                    progress=report,
+                    device=device,
                 )
             except ValueError as error:
                 # The backend names the parameter that cannot be had here.
                 where = f"workloads.{each.name}.params"
                 raise ConfigurationError(where, str(error)) from None
-            components.append(prepared.native)
-        self._manifest["components"] = {c.name: json.loads(c.describe()) for c in components}
-        return components
+            prepared.append(built)
+        self._device_name = ", ".join(device.name for device in devices) or None
+        self._manifest["components"] = {
+            each.component.name: json.loads(each.native.describe())
+            | ({"cuda": each.cuda.describe()} if each.cuda is not None else {})
+            for each in prepared
+        }
+        return prepared
 
     def _step(self, label: str, share: float) -> None:
         self._progress(label, share)
@@ -314,7 +339,7 @@ class _Run:
             name=plan.name,
             scenario=plan.scenario,
             backend=plan.backend,
-            device=None,
+            device=self._device_name,
             seed=plan.seed,
             profile=plan.profile,
             started=self._started,
@@ -332,51 +357,6 @@ class _Run:
             clock=clock,
             timer_floor_ns=(ceilings and ceilings.value("sleep_overshoot_ns")) or 0.0,
         )
-
-
-def facts_of(each: WorkloadPlan, done: Figures, ceilings: Calibration | None) -> ComponentFacts:
-    """What the result says of a component beside its measurements."""
-    component = each.component
-    # What a server elsewhere can do is no matter of this machine's roofs.
-    ceilings = None if each.hosted else ceilings
-    return ComponentFacts(
-        capacity=Capacity(component.unit, mixed_ceiling(component, done, ceilings)),
-        operations={
-            op.name: Capacity(op.unit, op_ceiling(component, op.name, ceilings))
-            for op in component.ops
-        },
-        latency_target_s=None if each.latency_target_ns is None else each.latency_target_ns / 1e9,
-        throughput_target=each.throughput_target_s,
-        claim=component.claim or None,
-    )
-
-
-def op_ceiling(component: Component, name: str, ceilings: Calibration | None) -> float | None:
-    """Units per second that the measured roof allows one op type; None where it has no roof."""
-    op = next(op for op in component.ops if op.name == name)
-    roof = None if ceilings is None else ceilings.value(op.roof)
-    cost = component.cost(op)
-    return None if roof is None or cost <= 0 else roof / cost
-
-
-def mixed_ceiling(
-    component: Component, done: Figures, ceilings: Calibration | None
-) -> float | None:
-    """The roof of what was done in the component's unit: the least times of each op's units add up.
-
-    None where one of these op types has no roof.
-    """
-    units, seconds = 0, 0.0
-    for op in component.ops:
-        part = done.operations.get(op.name)
-        if part is None or part.units == 0 or op.unit != component.unit:
-            continue
-        ceiling = op_ceiling(component, op.name, ceilings)
-        if ceiling is None:
-            return None
-        units += part.units
-        seconds += part.units / ceiling
-    return units / seconds if seconds else None
 
 
 @contextmanager

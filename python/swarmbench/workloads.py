@@ -19,7 +19,7 @@ def native_workload(
     duration more: a slow component whose slowness is known.
     """
     process, rate_s = each.process, each.rate_s or 0.0
-    if each.hosted:
+    if each.has_desk:
         component = _native.Component.outside(component.ops())
     on_s, off_s = process.on_s or 1.0, process.off_s or 0.0
     return _native.Workload(
@@ -50,13 +50,14 @@ class Host:
         self, engine: _native.Engine, workloads: Sequence[WorkloadPlan], seed: int
     ) -> None:
         self.failures: dict[str, str] = {}
-        #: Where the clients of model servers take their operations, by component.
+        #: Where the clients of model servers and the lanes of CUDA workloads take their operations,
+        #: by component.
         self.desks: dict[str, _native.Desk] = {}
         self._threads: list[threading.Thread] = []
         native = _native.component_names()
         # The engine gives out the workloads that run outside of it in their order.
         for each in workloads:
-            if each.hosted:
+            if each.has_desk:
                 desk = _native.Desk.of(engine)
                 assert desk is not None
                 self.desks[each.name] = desk

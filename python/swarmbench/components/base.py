@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict
 
 from swarmbench import _native
 from swarmbench.components.prepared import Prepared, Progress
+from swarmbench.gpu.device import Device
 
 Arrays = dict[str, npt.NDArray[Any]]
 Profile = Literal["quick", "standard", "full"]
@@ -173,13 +174,15 @@ class Component(BaseModel, ABC):
         backend: str = "cpu",
         threads: int = 1,
         progress: Progress | None = None,
+        device: Device | int | str = 0,
     ) -> Prepared:
         """Builds it on a backend: allocates, generates, indexes, touches every page.
 
+        For `cuda`, `device` is a card's number, `emulated`, or a device that is open already.
         Raises `ConfigurationError` for a backend that there is not, `MachineError` for one that
         cannot run here, `ValueError` where the backend refuses a parameter.
         """
-        return Prepared.build(self, backend, seed, threads, progress)
+        return Prepared.build(self, backend, seed, threads, progress, device)
 
 
 def same_arrays(left: Arrays, right: Arrays) -> bool:

@@ -8,14 +8,17 @@ from typing import TYPE_CHECKING, Self
 
 from swarmbench import _native
 from swarmbench.errors import ConfigurationError, MachineError
+from swarmbench.gpu.alone import run_alone
 
 if TYPE_CHECKING:
     from swarmbench.components.base import Component, Op
+    from swarmbench.components.cuda.base import CudaComponent
+    from swarmbench.gpu.device import Device
 
 Progress = Callable[[str, float], None]
 
 #: The only list of backends that a component can be prepared on.
-BACKENDS = ("cpu",)
+BACKENDS = ("cpu", "cuda")
 #: Bytes of one load where a roof counts loads; roofs of arithmetic move none that are declared.
 _LOAD_BYTES = {"random_64b_s": 64.0, "fma_flop_s": None}
 
@@ -64,7 +67,8 @@ class Tally:
 class Prepared:
     """A component whose memory is allocated, filled and indexed, so that it can run at once.
 
-    `native` is the backend itself: what the engine takes and the tests hold against the reference.
+    `native` is the CPU's backend: what the engine takes and the tests hold against the reference.
+    Where it was prepared for CUDA, `cuda` is what runs and `native` what it is checked against.
     """
 
     component: Component
@@ -73,20 +77,21 @@ class Prepared:
     native: _native.Component
     #: It has no native backend: its operations are `Component.perform`, outside the pool.
     is_hosted: bool = False
+    cuda: CudaComponent | None = None
 
     @classmethod
     def build(
-        cls, component: Component, backend: str, seed: int, threads: int, progress: Progress | None
+        cls,
+        component: Component,
+        backend: str,
+        seed: int,
+        threads: int,
+        progress: Progress | None,
+        device: Device | int | str,
     ) -> Self:
         """Builds `component` on `backend`; see `Component.prepare` for the errors."""
-        if backend == "cuda":
-            raise MachineError(
-                f"backend `cuda` cannot run {component.name}: its CUDA kernels are not part of "
-                "this version",
-                hint="prepare it with backend='cpu'",
-            )
         if backend not in BACKENDS:
-            right = f"choose one of {', '.join((*BACKENDS, 'cuda'))}"
+            right = f"choose one of {', '.join(BACKENDS)}"
             raise ConfigurationError("backend", f"there is no `{backend}`; {right}")
         if component.name not in _native.component_names():
             native = _native.Component.outside([op.name for op in component.ops])
@@ -98,7 +103,10 @@ class Prepared:
             threads=threads,
             progress=progress,
         )
-        return cls(component, backend, seed, native)
+        if backend == "cpu":
+            return cls(component, backend, seed, native)
+        cuda = _on_device(component, native, seed, progress, device)
+        return cls(component, backend, seed, native, cuda=cuda)
 
     def run(
         self,
@@ -124,9 +132,7 @@ class Prepared:
             if value < 1:
                 raise ConfigurationError(name, f"`{value}` is out of range; give at least 1")
         kind = self._op(self.component.main_op if op is None else op)
-        found = self.native.run(
-            kind.name, first_key=first_key, count=batches, threads=threads, verify=verify
-        )
+        found = self._ran(kind.name, first_key, batches, threads, verify)
         return Tally(
             op=kind.name,
             threads=threads,
@@ -134,6 +140,17 @@ class Prepared:
             bytes=self._bytes(kind, found["units"]),
             **{name: found[name] for name in _COUNTED},
         )
+
+    def _ran(
+        self, op: str, first_key: int, batches: int, threads: int, verify: bool
+    ) -> dict[str, int]:
+        if self.cuda is None:
+            return self.native.run(
+                op, first_key=first_key, count=batches, threads=threads, verify=verify
+            )
+        if threads != 1:
+            raise ConfigurationError("threads", f"`{threads}` is too many; a device has one lane")
+        return run_alone(self.cuda.operation(), op, first_key, batches, verify=verify)
 
     def _op(self, name: str) -> Op:
         known = {each.name: each for each in self.component.ops}
@@ -145,6 +162,28 @@ class Prepared:
     def _bytes(self, op: Op, units: int) -> int | None:
         bytes_each = _LOAD_BYTES.get(op.roof, 1.0)
         return None if bytes_each is None else round(units * self.component.cost(op) * bytes_each)
+
+
+def _on_device(
+    component: Component,
+    native: _native.Component,
+    seed: int,
+    progress: Progress | None,
+    device: Device | int | str,
+) -> CudaComponent:
+    """The CUDA side of a component; `device` is one, a card's number or `emulated`."""
+    # The CUDA sides import this module.
+    from swarmbench.components.cuda import CUDA
+    from swarmbench.gpu.found import open_device
+
+    if component.name not in CUDA:
+        raise MachineError(
+            f"backend `cuda` cannot run {component.name}: its CUDA kernels are not part of "
+            "this version",
+            hint="prepare it with backend='cpu'",
+        )
+    opened = open_device(device, seed) if isinstance(device, int | str) else device
+    return CUDA[component.name](component, native, opened, seed, progress)
 
 
 _COUNTED = (

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from swarmbench import machine
+from swarmbench.gpu.found import card_problem
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,11 +30,10 @@ def read_host(out: Path) -> Host:
     nearest = out.absolute()
     while not nearest.exists():
         nearest = nearest.parent
-    usable, gpu = machine.gpu_found()
     return Host(
         cpus=machine.allowed_cpus(),
         threads_max=machine.usable_threads(),
         memory_available_bytes=machine.memory_available_bytes(),
         disk_free_bytes=shutil.disk_usage(nearest).free,
-        gpu_problem=None if usable else gpu,
+        gpu_problem=card_problem(),
     )

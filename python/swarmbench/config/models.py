@@ -12,6 +12,7 @@ from swarmbench.components import COMPONENTS
 from swarmbench.components.base import Profile
 from swarmbench.config.types import (
     Budget,
+    Devices,
     Duration,
     LoadRate,
     Numbers,
@@ -224,7 +225,11 @@ class Config(Section):
     backend: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="auto: cuda where a usable GPU is found, else cpu."
     )
-    device: Numbers | None = Field(None, description="GPUs by number. Default: the first.")
+    device: Devices | None = Field(
+        None,
+        description="GPUs by number, or `emulated`: the kernels on the processor, which proves "
+        "answers and says nothing of a GPU's speed. Default: the first.",
+    )
     profile: Profile = Field("quick", description="Lengths of the phases: quick is about 60 s.")
     settings: Settings = Field(
         Settings.model_validate({}), description="How long, how hard, where."

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from swarmbench import units
 from swarmbench.components import COMPONENTS, Component
+from swarmbench.config.backends import Chosen, choose, fit_devices
 from swarmbench.config.endpoints import endpoint_of
 from swarmbench.config.host import Host
 from swarmbench.config.load import KeyPath, Override, problem_of
@@ -52,36 +53,36 @@ def resolve(
     machine cannot run it. `file` and `overrides` only name the place in an error.
     """
     source = Source(str(file) if file is not None else "configuration", overrides)
-    settings = config.settings
     if not config.workloads:
         raise source.error(("workloads",), f"names none; {right_name('', COMPONENTS)}")
-    backend_reason = _backend_reason(config, host)
+    chosen = choose(config, host)
     cpus, generator_cpu, threads = _cores(config, host, source)
     phases = _phases(config, source)
     memory_budget = _memory_budget(config, host, source)
     disk_budget = min(config.disk_write_budget, host.disk_free_bytes)
-    simulation = _simulation(settings.simulate, source)
+    simulation = _simulation(config.settings.simulate, source)
     # What a simulated system does is nobody's figure but its own.
     parts = config.workloads if simulation is None else {"null": WorkloadConfig.model_validate({})}
-    workloads = [_workload(each, part, config, source) for each, part in parts.items()]
+    workloads = [_workload(each, part, config, source, chosen) for each, part in parts.items()]
+    workloads, notes = fit_devices(workloads, chosen)
     workloads, memory = _fit(workloads, memory_budget, threads)
-    notes = [f"{name}: {line}" for name, each in memory.items() for line in each.fitted]
-    notes += _unused(config)
+    notes += [f"{name}: {line}" for name, each in memory.items() for line in each.fitted]
+    notes += _unused(config, chosen)
     plan = Plan(
         scenario=config.scenario,
         name=name,
         seed=config.seed,
-        backend="cpu",
-        backend_reason=backend_reason,
-        device=config.device or (),
+        backend=chosen.overall,
+        backend_reason=chosen.reason,
+        device=chosen.devices,
         profile=config.profile,
         threads=threads,
         cpus=cpus,
         generator_cpu=generator_cpu,
         phases=phases,
-        max_multiplier=settings.max_multiplier,
-        slo_degradation=settings.slo_degradation,
-        sample_interval_s=settings.sample_interval,
+        max_multiplier=config.settings.max_multiplier,
+        slo_degradation=config.settings.slo_degradation,
+        sample_interval_s=config.settings.sample_interval,
         memory_budget_bytes=memory_budget,
         memory=memory,
         disk_write_budget_bytes=disk_budget,
@@ -122,16 +123,23 @@ def _bound_writes(plan: Plan) -> Plan:
     return replace(plan, workloads=tuple(workloads), notes=tuple(notes))
 
 
-def _unused(config: Config) -> list[str]:
+def _unused(config: Config, chosen: Chosen) -> list[str]:
     """What a file for machines with a GPU, or for other components, asks for in vain here."""
-    notes = ["device is for the cuda backend and has no effect"] if config.device else []
+    notes = list[str]()
+    if chosen.is_emulated:
+        notes.append("the device is emulated: its figures say nothing of a GPU")
+    elif config.device and not chosen.devices:
+        notes.append("device is for the cuda backend and has no effect")
     for name, part in config.workloads.items():
+        on_cuda = chosen.backends[name] == "cuda"
         asked = {
-            f"submit {part.submit}": part.submit != "native",
+            f"submit {part.submit}": "submit" in part.model_fields_set
+            and part.submit != ("python" if on_cuda else "native"),
             f"isolation {part.isolation}": part.isolation != "none",
         }
+        where = "is not part of this version" if on_cuda else "is for the cuda backend"
         notes += [
-            f"{name}: {key} is for the cuda backend and has no effect"
+            f"{name}: {key} {where} and has no effect"
             for key, is_asked in asked.items()
             if is_asked
         ]
@@ -141,21 +149,6 @@ def _unused(config: Config) -> list[str]:
         system = config.settings.simulate
         notes.append(f"simulated system `{system}`: no component of this machine runs")
     return notes
-
-
-def _backend_reason(config: Config, host: Host) -> str:
-    """Why the CPU was chosen; raises where another backend was demanded."""
-    wanted = {name: part.backend or config.backend for name, part in config.workloads.items()}
-    demanding = sorted(name for name, backend in wanted.items() if backend == "cuda")
-    if demanding:
-        reason = host.gpu_problem or "their CUDA kernels are not part of this version"
-        raise MachineError(
-            f"backend `cuda` cannot run {', '.join(demanding)}: {reason}",
-            hint="run `swarmbench doctor`, or choose `--backend cpu`",
-        )
-    if config.backend == "cpu":
-        return "as asked"
-    return host.gpu_problem or "a GPU is there, but this version has no CUDA kernels"
 
 
 def _cores(config: Config, host: Host, source: Source) -> tuple[tuple[int, ...], int | None, int]:
@@ -221,9 +214,13 @@ def _memory_budget(config: Config, host: Host, source: Source) -> int:
     return budget
 
 
-def _workload(name: str, part: WorkloadConfig, config: Config, source: Source) -> WorkloadPlan:
+def _workload(
+    name: str, part: WorkloadConfig, config: Config, source: Source, chosen: Chosen
+) -> WorkloadPlan:
     at = ("workloads", name)
-    component = _component(COMPONENTS[name], part, config, source)
+    backend = chosen.backends.get(name, "cpu")
+    is_small = backend == "cuda" and chosen.is_emulated
+    component = _component(COMPONENTS[name], part, config, source, is_small)
     rate_s, share = component.production_rate_s, component.capacity_share
     if part.rate is not None:
         rate_s, share = part.rate.rate_s, part.rate.share or 0.0
@@ -232,7 +229,7 @@ def _workload(name: str, part: WorkloadConfig, config: Config, source: Source) -
         raise source.error((*at, "rate"), problem)
     return WorkloadPlan(
         component=component,
-        backend="cpu",
+        backend=backend,
         rate_s=rate_s,
         capacity_share=None if rate_s is not None else share,
         process=process_of(part.distribution, (*at, "distribution"), source),
@@ -243,16 +240,19 @@ def _workload(name: str, part: WorkloadConfig, config: Config, source: Source) -
         stress_in_flight=part.stress_in_flight or component.stress_in_flight,
         latency_target_ns=None if part.latency_target is None else round(part.latency_target * 1e9),
         throughput_target_s=part.throughput_target,
-        submit=part.submit,
+        submit="python" if backend == "cuda" else part.submit,
         isolation=part.isolation,
         endpoint=endpoint_of(part.endpoint, (*at, "endpoint"), source),
     )
 
 
 def _component(
-    kind: type[Component], part: WorkloadConfig, config: Config, source: Source
+    kind: type[Component], part: WorkloadConfig, config: Config, source: Source, is_small: bool
 ) -> Component:
-    """The component with its parameters; `sizes` and `data_mix` stand for parameters of it."""
+    """The component with its parameters; `sizes` and `data_mix` stand for parameters of it.
+
+    One that `is_small` has the sizes of the tests where none are given.
+    """
     at = ("workloads", kind.name)
     fields = kind.model_fields
     stated: dict[str, tuple[str, Any]] = {}
@@ -277,7 +277,11 @@ def _component(
 
     values = {name: value for name, (_, value) in stated.items()}
     try:
-        component = kind.for_profile(config.profile, **{**part.params, **values})
+        given = {**part.params, **values}
+        if is_small:
+            component = kind(**{**kind.small().model_dump(exclude_defaults=True), **given})
+        else:
+            component = kind.for_profile(config.profile, **given)
     except ValidationError as error:
         raise problem_of(error, source.where, source.overrides, key_of) from None
     if (unfit := component.unfit("cpu")) is not None:

@@ -10,6 +10,7 @@ from pydantic import PlainSerializer, PlainValidator, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from swarmbench import units
+from swarmbench.gpu.found import EMULATED
 
 _SHOWN_MAX = 40
 
@@ -52,6 +53,19 @@ def _quantity(
     return PlainValidator(validate), PlainSerializer(render), WithJsonSchema(schema)
 
 
+def _parse_devices(text: str) -> tuple[int, ...] | str:
+    if text == EMULATED:
+        return EMULATED
+    try:
+        return units.parse_numbers(text)
+    except ValueError as error:
+        raise ValueError(f"{error}, or `{EMULATED}`") from None
+
+
+def _render_devices(value: tuple[int, ...] | str) -> str:
+    return value if isinstance(value, str) else units.format_numbers(value)
+
+
 def _render_budget(value: int | float) -> str:
     return f"{value:.0%}" if isinstance(value, float) else units.format_bytes(value)
 
@@ -82,4 +96,8 @@ SizeRange = Annotated[
 Numbers = Annotated[
     tuple[int, ...],
     *_quantity(units.parse_numbers, units.format_numbers, "0,2-5", "numbers", numbers=True),
+]
+Devices = Annotated[
+    tuple[int, ...] | str,
+    *_quantity(_parse_devices, _render_devices, "0", "numbers", numbers=True),
 ]

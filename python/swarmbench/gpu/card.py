@@ -63,7 +63,8 @@ class CardBuffer:
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        return np.dtype(self.array.dtype)
+        kind: np.dtype[Any] = np.dtype(self.array.dtype)
+        return kind
 
     @property
     def nbytes(self) -> int:
@@ -124,10 +125,13 @@ class CardDevice:
 
     def empty(self, count: int, dtype: npt.DTypeLike) -> CardBuffer:
         nbytes = count * np.dtype(dtype).itemsize
+        runtime = self._cupy.cuda.runtime
         try:
             # Straight from the driver: a pool would keep what is given back, and round up.
-            memory = self._cupy.cuda.memory.alloc(max(1, nbytes))
-        except self._cupy.cuda.memory.OutOfMemoryError:
+            memory = self._cupy.cuda.MemoryPointer(self._cupy.cuda.Memory(max(1, nbytes)), 0)
+        except runtime.CUDARuntimeError as error:
+            if "cudaErrorMemoryAllocation" not in str(error):
+                raise
             raise DeviceMemoryError(
                 f"the card has {self.free_bytes()} bytes free, {nbytes} were asked for",
                 hint="lower the sizes in `params`, or end what else runs on the card",

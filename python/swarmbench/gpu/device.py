@@ -109,6 +109,10 @@ class Device(Protocol):
         """What `empty` and `uploaded` gave out so far, in bytes."""
         ...
 
+    def use(self) -> None:
+        """Makes it the device of the calling thread; each thread that launches calls it once."""
+        ...
+
     def empty(self, count: int, dtype: npt.DTypeLike) -> Buffer:
         """Poisoned memory; raises `DeviceMemoryError` where there is too little."""
         ...

@@ -151,6 +151,9 @@ class EmulatedDevice:
         self._memory_bytes = memory_bytes
         self._kernels: dict[tuple[str, str, tuple[tuple[str, int], ...]], HostKernel] = {}
 
+    def use(self) -> None:
+        """Every thread may launch."""
+
     def empty(self, count: int, dtype: npt.DTypeLike) -> HostBuffer:
         nbytes = count * np.dtype(dtype).itemsize
         if self.allocated_bytes + nbytes > self._memory_bytes:

@@ -28,28 +28,50 @@ pub struct Opened {
 }
 
 impl Opened {
-    fn end(&self, ok: bool, verdict: Verdict) -> bool {
+    fn end(&self, completion: Completion, verdict: Verdict) -> bool {
         let open = self.open.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(open) = open else { return false };
-        let status = if ok { Status::Ok } else { Status::Error };
-        self.desk.close(open, Completion { status, units: u64::from(ok) }, verdict);
+        self.desk.close(open, completion, verdict);
         true
     }
 }
 
 impl Drop for Opened {
     fn drop(&mut self) {
-        self.end(false, Verdict::default());
+        self.end(Completion { status: Status::Error, units: 0 }, Verdict::default());
     }
 }
 
 #[pymethods]
 impl Opened {
-    /// Gives the operation back, with how many answers of it were checked and how many of those
-    /// were wrong; false where it had been given back before.
-    #[pyo3(signature = (ok, *, checked = 0, violations = 0))]
-    fn close(&self, py: Python<'_>, ok: bool, checked: u32, violations: u32) -> bool {
-        py.detach(|| self.end(ok, Verdict { checked, violations }))
+    /// Says that the answer is there: what comes until the operation is closed is its check.
+    fn finish(&self) {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(open) = open.as_mut() {
+            self.desk.finish(open);
+        }
+    }
+
+    /// Gives the operation back, with the units of work that it did (one where it is ok, without
+    /// `units`), how many answers of it were checked and how many of those were wrong; false where
+    /// it had been given back before. One that is `rejected` did not run.
+    #[pyo3(signature = (ok, *, units = None, rejected = false, checked = 0, violations = 0))]
+    fn close(
+        &self,
+        py: Python<'_>,
+        ok: bool,
+        units: Option<u64>,
+        rejected: bool,
+        checked: u32,
+        violations: u32,
+    ) -> bool {
+        let status = match (ok, rejected) {
+            (true, _) => Status::Ok,
+            (false, true) => Status::Rejected,
+            (false, false) => Status::Error,
+        };
+        let completion = Completion { status, units: units.unwrap_or(u64::from(ok)) };
+        py.detach(|| self.end(completion, Verdict { checked, violations }))
     }
 }
 

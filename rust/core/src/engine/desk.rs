@@ -17,6 +17,8 @@ use super::station::Ticket;
 pub struct Open {
     ticket: Ticket,
     started: u64,
+    /// When its answer was there, where the client said so before it checked it.
+    finished: Option<u64>,
 }
 
 impl Open {
@@ -68,18 +70,24 @@ impl Desk {
                 continue;
             }
             drop(turn);
-            return Some(Open { ticket, started: self.post.now() });
+            return Some(Open { ticket, started: self.post.now(), finished: None });
         }
         None
+    }
+
+    /// Says that an operation's answer is there: what comes until it is closed is its check.
+    pub fn finish(&self, open: &mut Open) {
+        open.finished = Some(self.post.now());
     }
 
     /// Gives an operation back, and what checking its answer found.
     pub fn close(&self, open: Open, completion: Completion, verdict: Verdict) {
         let books = lock(&self.books);
-        let finished = self.post.now();
+        let closed = self.post.now();
+        let finished = open.finished.unwrap_or(closed);
         self.post.record(open.ticket, (open.started, finished), 1, completion);
-        self.post.check(&open.ticket.arrival, verdict);
-        self.post.release(&open.ticket.arrival, 1, finished);
+        self.post.check(&open.ticket.arrival, verdict, closed - finished);
+        self.post.release(&open.ticket.arrival, 1, closed);
         drop(books);
     }
 }

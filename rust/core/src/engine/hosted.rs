@@ -135,10 +135,10 @@ impl Post {
         series.completed(&moments, completion, 1);
     }
 
-    /// Writes down what checking an operation's answer found.
-    pub fn check(&self, arrival: &Arrival, verdict: Verdict) {
+    /// Writes down what checking an operation's answer found, and how long it took.
+    pub fn check(&self, arrival: &Arrival, verdict: Verdict, verify_ns: u64) {
         let series = self.recorder.series(arrival.phase, arrival.workload, arrival.op);
-        series.checked(verdict, 0);
+        series.checked(verdict, verify_ns);
     }
 
     /// Takes `count` operations, of which `arrival` is one, out of flight at `now` and keeps a
