@@ -29,12 +29,13 @@ from swarmbench.config import (
 from swarmbench.errors import ConfigurationError, Status, SwarmbenchError, final_status
 from swarmbench.lock import machine_lock
 from swarmbench.plan import Plan
+from swarmbench.report.kernels import kernel_text, kernels_table
 from swarmbench.report.machine import ceilings_text, findings_text
 from swarmbench.report.progress import shown_progress
 from swarmbench.report.runs import runs_table
 from swarmbench.report.scale import scaling_text
 from swarmbench.report.text import summary
-from swarmbench.rundir import check_writable
+from swarmbench.rundir import check_folder, check_writable
 from swarmbench.runrecord import list_runs
 from swarmbench.schema import RESULT_SCHEMA, json_schema
 
@@ -51,9 +52,11 @@ app = typer.Typer(
 config_app = typer.Typer(rich_markup_mode=None, help="Show what a configuration means.")
 app.add_typer(config_app, name="config")
 
-#: Shortest and longest hold of `scale`, and its largest number of workers.
+kernel_app = typer.Typer(rich_markup_mode=None, help="Look at the GPU kernels.")
+app.add_typer(kernel_app, name="kernel")
+
+#: Shortest and longest hold of `scale`.
 SCALE_HOLD_S = (0.1, 60.0)
-THREADS_MAX = 1024
 
 #: Options whose text is a number; the others are read by their key's own parser.
 _NUMBERS = ("seed", "threads", "max_multiplier", "slo_degradation")
@@ -158,7 +161,7 @@ def calibrate_command(
     """
     from swarmbench import calibrate
 
-    _check_folder(out)
+    check_folder(out)
     overrides = _overrides({"threads": threads, "cpus": cpus, "duration": duration})
     chosen = load("max-throughput", overrides=overrides).settings
     host = read_host(out)
@@ -202,9 +205,10 @@ def scale_command(
     """
     from swarmbench.experiments import scale
 
-    threads = _axis(axis)
+    threads = scale.threads_of(axis)
     given = {"seed": seed, "cpus": cpus, "duration": duration}
     overrides = [set_override(text) for text in settings or ()] + _overrides(given)
+    overrides += overrides_of({"backend": "cpu"})
     hold_s = load("max-throughput", file=config, overrides=overrides).settings.duration
     if hold_s is None or not SCALE_HOLD_S[0] <= hold_s <= SCALE_HOLD_S[1]:
         raise ConfigurationError(
@@ -239,7 +243,7 @@ def doctor_command(
     """
     from swarmbench import doctor
 
-    _check_folder(out)
+    check_folder(out)
     findings = doctor.examine(out)
     if as_json:
         _say(json.dumps({"findings": [asdict(each) for each in findings]}, indent=2))
@@ -287,6 +291,36 @@ def config_schema(
     return Status.OK
 
 
+@kernel_app.command("list")
+def kernel_list(as_json: _Json = False) -> int:
+    """List the kernels and what each computes.
+
+    Example: swarmbench kernel list
+    """
+    from swarmbench.experiments import kernels
+
+    found = kernels.catalogue()
+    content = {"kernels": [{"name": each.name, "file": each.file} for each in found]}
+    _say(json.dumps(content, indent=2) if as_json else kernels_table(found))
+    return Status.OK
+
+
+@kernel_app.command("show")
+def kernel_show(
+    name: Annotated[str, typer.Argument(metavar="NAME")], as_json: _Json = False
+) -> int:
+    """Show one kernel: its formula, what it moves and needs, and its registers by architecture.
+
+    Example: swarmbench kernel show tally
+    """
+    from swarmbench.experiments import kernels
+
+    found = kernels.entry(name)
+    text = kernel_text(found.kernel, found.usage, found.problem)
+    _say(json.dumps(found.to_json(), indent=2) if as_json else text)
+    return Status.OK
+
+
 @app.command("list")
 def list_command(out: _Out = Path("runs"), as_json: _Json = False) -> int:
     """List the runs of a folder and their state.
@@ -298,13 +332,6 @@ def list_command(out: _Out = Path("runs"), as_json: _Json = False) -> int:
     return Status.OK
 
 
-def _check_folder(path: Path) -> None:
-    """Raises `ConfigurationError` unless `path` is a folder that can be written."""
-    if not path.is_dir():
-        raise ConfigurationError("--out", f"`{path}` is no folder; name one that exists")
-    check_writable(path)
-
-
 def _overrides(parameters: Mapping[str, str | None]) -> list[Override]:
     """The options that were given and are keys of the configuration."""
     given = {
@@ -313,18 +340,6 @@ def _overrides(parameters: Mapping[str, str | None]) -> list[Override]:
         if name in OPTIONS
     }
     return overrides_of(given, lambda name: f"--{name.replace('_', '-')}")
-
-
-def _axis(text: str) -> tuple[int, ...]:
-    """The points of `threads=1,2`; `ConfigurationError` for other axes and values."""
-    name, _, values = text.partition("=")
-    right = "give `threads=1,2`, each between 1 and 1024"
-    if name != "threads":
-        raise ConfigurationError("--axis", f"`{text}` is no axis; {right}")
-    points = [point.strip() for point in values.split(",")]
-    if not all(point.isdecimal() and 1 <= int(point) <= THREADS_MAX for point in points):
-        raise ConfigurationError("--axis", f"`{text}` is out of range; {right}")
-    return tuple(sorted({int(point) for point in points}))
 
 
 def _names(components: str | None) -> list[str] | None:

@@ -60,6 +60,13 @@ def _without_secrets(address: str) -> str:
     return urlunsplit((parts.scheme, user + host, parts.path, query, ""))
 
 
+def check_folder(path: Path) -> None:
+    """Raises `ConfigurationError` unless `path` is a folder that can be written."""
+    if not path.is_dir():
+        raise ConfigurationError("--out", f"`{path}` is no folder; name one that exists")
+    check_writable(path)
+
+
 def check_writable(parent: Path) -> None:
     """Raises `ConfigurationError` where no run directory can be made in `parent`; makes nothing."""
     nearest = parent.absolute()

@@ -10,6 +10,7 @@ from typing import Any
 
 from swarmbench import _native
 from swarmbench.analysis.usl import Fit, fit
+from swarmbench.errors import ConfigurationError, MachineError
 from swarmbench.experiments.alone import measured_alone
 from swarmbench.measured import Held
 from swarmbench.plan import Plan
@@ -17,6 +18,8 @@ from swarmbench.scenarios.steady import Rule, Steady
 from swarmbench.workloads import Host, native_workload
 
 ROUNDS = 5
+#: The largest number of workers on the axis.
+THREADS_MAX = 1024
 #: How well each hold is to know throughput and median, as shares of them, and from how many
 #: operations at least; the p99 takes more than a short hold of a slow component has.
 RATE_PRECISION, MEDIAN_PRECISION, SAMPLES_MIN = 0.05, 0.1, 100
@@ -57,6 +60,18 @@ class Scaling:
         return dataclasses.asdict(self)
 
 
+def threads_of(axis: str) -> tuple[int, ...]:
+    """The points of `threads=1,2`; `ConfigurationError` for other axes and values."""
+    name, _, values = axis.partition("=")
+    right = "give `threads=1,2`, each between 1 and 1024"
+    if name != "threads":
+        raise ConfigurationError("--axis", f"`{axis}` is no axis; {right}")
+    points = [point.strip() for point in values.split(",")]
+    if not all(point.isdecimal() and 1 <= int(point) <= THREADS_MAX for point in points):
+        raise ConfigurationError("--axis", f"`{axis}` is out of range; {right}")
+    return tuple(sorted({int(point) for point in points}))
+
+
 def along_threads(
     plan: Plan,
     threads: Sequence[int],
@@ -69,8 +84,14 @@ def along_threads(
 
     A hold lasts until the component is steady and its figures are known, and `hold_s` at most.
     Rounds go up and down the axis in turns, so that a drift of the machine is shared by all points.
-    Raises `MachineError` where an operation hangs.
+    Raises `MachineError` where an operation hangs, and for a workload that is not on the CPU.
     """
+    for each in plan.workloads:
+        if each.backend != "cpu":
+            raise MachineError(
+                f"`{each.name}` is on {each.backend}, and threads are those of the CPU",
+                hint=f"set `workloads.{each.name}.backend: cpu`",
+            )
     built = {
         each.name: each.component.prepare(seed=plan.seed, threads=max(threads)).native
         for each in plan.workloads

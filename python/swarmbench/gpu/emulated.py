@@ -10,6 +10,7 @@ import hashlib
 import shutil
 import subprocess
 import threading
+import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -162,10 +163,7 @@ class EmulatedDevice:
                 hint="lower the sizes in `params`",
             )
         self.allocated_bytes += nbytes
-        # Rows of 256 bytes begin at a multiple of it, as on a card.
-        raw = np.full(nbytes + 256, POISON, np.uint8)
-        shift = -raw.ctypes.data % 256
-        return HostBuffer(raw[shift : shift + nbytes].view(dtype))
+        return HostBuffer(_poisoned(nbytes).view(dtype))
 
     def uploaded(self, array: Array) -> HostBuffer:
         buffer = self.empty(len(array), array.dtype)
@@ -268,6 +266,24 @@ class EmulatedStream:
 
     def synchronize(self) -> None:
         """Nothing is under way."""
+
+
+def _poisoned(nbytes: int) -> npt.NDArray[np.uint8]:
+    """Memory that begins at a multiple of 256 bytes, as on a card, and ends where it ends.
+
+    An allocation of its own, so that AddressSanitizer sees the byte after it.
+    """
+    if nbytes == 0:
+        return np.empty(0, np.uint8)
+    libc, place = ctypes.CDLL(None), ctypes.c_void_p()
+    failed = libc.posix_memalign(ctypes.byref(place), ctypes.c_size_t(256), ctypes.c_size_t(nbytes))
+    if failed:
+        raise DeviceMemoryError(f"the host has no {nbytes} bytes left", hint="lower the sizes")
+    raw = (ctypes.c_uint8 * nbytes).from_address(place.value or 0)
+    weakref.finalize(raw, libc.free, place)
+    array: npt.NDArray[np.uint8] = np.ctypeslib.as_array(raw)
+    array[:] = POISON
+    return array
 
 
 def _array(buffer: Buffer) -> Array:
