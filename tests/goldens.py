@@ -31,6 +31,9 @@ HELP = (
     ("config",),
     ("config", "show"),
     ("config", "schema"),
+    ("kernel",),
+    ("kernel", "list"),
+    ("kernel", "show"),
     ("list",),
 )
 

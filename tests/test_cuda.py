@@ -1,9 +1,10 @@
-"""Every component with a CUDA side, every op, on the emulated device: answers, checks, memory."""
+"""Every component with a CUDA side, every op, on every device: answers, checks, memory."""
 
 from __future__ import annotations
 
 import secrets
 from functools import cache
+from typing import cast
 
 import pytest
 
@@ -12,7 +13,9 @@ from swarmbench.components import COMPONENTS
 from swarmbench.components.base import Arrays, agree
 from swarmbench.components.cuda import CUDA
 from swarmbench.components.cuda.base import CudaComponent, CudaOperation
+from swarmbench.gpu.device import Device
 from swarmbench.gpu.emulated import Build, EmulatedDevice
+from swarmbench.gpu.found import open_device
 
 #: Inputs change with every run; a failure says which they were.
 SEED = secrets.randbits(32)
@@ -22,22 +25,31 @@ RUN_OPS = 24
 #: How far counted bytes may be from declared ones.
 COST_TOLERANCE = 0.05
 
+#: The emulator, and where there is one the card.
+every_device = pytest.mark.parametrize(
+    "kind", ["plain", pytest.param("card", marks=pytest.mark.gpu)]
+)
 every_component = pytest.mark.parametrize("name", CUDA)
 every_op = pytest.mark.parametrize(
     ("name", "op"), [(name, op.name) for name in CUDA for op in COMPONENTS[name].ops]
 )
 
 
-def built(name: str, device: EmulatedDevice) -> CudaComponent:
+def opened(kind: str) -> Device:
+    if kind == "card":
+        return open_device(0)
+    return EmulatedDevice(seed=SEED, build=cast(Build, kind), is_random=kind == "plain")
+
+
+def built(name: str, device: Device) -> CudaComponent:
     component = COMPONENTS[name].small()
     native = component.prepare(backend="cpu", seed=SEED, threads=2).native
     return CUDA[name](component, native, device, SEED)
 
 
 @cache
-def operation(name: str, build: Build = "plain") -> CudaOperation:
-    device = EmulatedDevice(seed=SEED, build=build, is_random=build == "plain")
-    return built(name, device).operation()
+def operation(name: str, kind: str) -> CudaOperation:
+    return built(name, opened(kind)).operation()
 
 
 @cache
@@ -48,37 +60,45 @@ def inputs_of(name: str, op: str, key: int) -> Arrays:
     return inputs
 
 
+@every_device
 @every_op
-def test_the_kernels_give_the_answers_of_the_reference(name: str, op: str) -> None:
+def test_the_kernels_give_the_answers_of_the_reference(name: str, op: str, kind: str) -> None:
+    lane = operation(name, kind)
     component = COMPONENTS[name].small()
     for key in KEYS:
         inputs = inputs_of(name, op, key)
-        found = operation(name).evaluate(op, dict(inputs))
+        found = lane.evaluate(op, dict(inputs))
         right = component.reference(op, inputs)
         assert agree(found, right, component.tolerance), f"{name} {op}, seed {SEED}, key {key}"
 
 
+@every_device
 @every_op
-def test_operations_are_right_and_their_checks_see_nothing(name: str, op: str) -> None:
+def test_operations_are_right_and_their_checks_see_nothing(name: str, op: str, kind: str) -> None:
+    lane = operation(name, kind)
     checked = 0
     for key in range(RUN_OPS):
-        done = operation(name).run(op, key)
+        done = lane.run(op, key)
         assert done.status == "ok", f"{name} {op}, seed {SEED}, key {key}"
         assert done.units > 0
-        verified, violations = operation(name).verify()
+        verified, violations = lane.verify()
         assert violations == 0, f"{name} {op}, seed {SEED}, key {key}"
         checked += verified
     assert checked > 0
 
 
+@every_device
 @every_op
 @pytest.mark.parametrize("fault", _native.fault_names())
-def test_a_damaged_answer_is_seen_wherever_it_is_checked(name: str, op: str, fault: str) -> None:
+def test_a_damaged_answer_is_seen_wherever_it_is_checked(
+    name: str, op: str, fault: str, kind: str
+) -> None:
+    lane = operation(name, kind)
     seen = planted_count = 0
     for key in range(RUN_OPS):
-        operation(name).run(op, key)
-        planted = operation(name).plant(fault)
-        verified, violations = operation(name).verify()
+        lane.run(op, key)
+        planted = lane.plant(fault)
+        verified, violations = lane.verify()
         assert violations <= verified
         assert violations == 0 or planted
         assert violations > 0 or not planted or not verified, f"seed {SEED}, key {key}"
@@ -88,14 +108,16 @@ def test_a_damaged_answer_is_seen_wherever_it_is_checked(name: str, op: str, fau
         assert fault != "flipped_bit", f"nothing was damaged in {name} {op}"
         return
     assert seen > 0
-    operation(name).run(op, RUN_OPS)
-    assert operation(name).verify()[1] == 0
+    lane.run(op, RUN_OPS)
+    assert lane.verify()[1] == 0
 
 
+@every_device
 @every_op
-def test_the_native_component_counts_the_same_units(name: str, op: str) -> None:
+def test_the_native_component_counts_the_same_units(name: str, op: str, kind: str) -> None:
+    lane = operation(name, kind)
     native = COMPONENTS[name].small().prepare(backend="cpu", seed=SEED).native
-    found = operation(name).run(op, KEYS[1])
+    found = lane.run(op, KEYS[1])
     assert found.units == native.run(op, first_key=KEYS[1], count=1)["units"]
 
 
@@ -126,9 +148,10 @@ def traced_device(traced: CudaOperation) -> EmulatedDevice:
     return device
 
 
+@every_device
 @every_component
-def test_the_device_holds_what_the_formula_says(name: str) -> None:
-    device = EmulatedDevice(seed=SEED)
+def test_the_device_holds_what_the_formula_says(name: str, kind: str) -> None:
+    device = opened(kind)
     component = COMPONENTS[name].small()
     cuda = built(name, device)
     for lanes in (1, 2, 3):
@@ -136,9 +159,10 @@ def test_the_device_holds_what_the_formula_says(name: str) -> None:
         assert device.allocated_bytes == CUDA[name].device_bytes(component, lanes)
 
 
+@every_device
 @every_component
-def test_an_operation_allocates_nothing(name: str) -> None:
-    device = EmulatedDevice(seed=SEED)
+def test_an_operation_allocates_nothing(name: str, kind: str) -> None:
+    device = opened(kind)
     lane = built(name, device).operation()
     before = device.allocated_bytes
     for op in COMPONENTS[name].ops:

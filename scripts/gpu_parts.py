@@ -1,0 +1,166 @@
+"""The parts of `gpu_suite.sh` that are measured or put together in Python.
+
+`roofs FILE` measures what the card copies; `solo FILE` each op alone; `small` runs each op once at
+the sizes of the tests; `gather PARTS OUT` writes suite.json and summary.md.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import sys
+import time
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+from swarmbench import machine
+from swarmbench.components import COMPONENTS
+from swarmbench.components.base import Component
+from swarmbench.components.cuda import CUDA
+from swarmbench.components.cuda.base import CudaOperation
+from swarmbench.errors import SwarmbenchError
+from swarmbench.gpu.device import Device
+from swarmbench.gpu.found import open_device
+
+SEED = 20_240_607
+#: Bytes of the copy: many times the largest cache of a card.
+COPY_BYTES = 2 << 30
+ROUNDS = 9
+#: An op is timed for so long, and for so many operations at most.
+SOLO_S, SOLO_OPS_MAX = 3.0, 2000
+
+
+def roofs(out: Path) -> None:
+    """Bytes per second that a copy on the device reads and writes together."""
+    device = open_device(0)
+    count = COPY_BYTES // 8
+    source, target = device.empty(count, np.uint64), device.empty(count, np.uint64)
+    stream = device.stream()
+    stream.copy(target, source)
+    stream.synchronize()
+    rates = []
+    for _ in range(ROUNDS):
+        began = time.perf_counter()
+        stream.copy(target, source)
+        stream.synchronize()
+        rates.append(2 * COPY_BYTES / (time.perf_counter() - began))
+    out.write_text(json.dumps({"device": device.name, "copy_bytes_s": rates}))
+
+
+def solo(out: Path) -> None:
+    """Each op of each component alone on the card, at the sizes of a quick run."""
+    device, found = open_device(0), []
+    for name, kind in CUDA.items():
+        component = COMPONENTS[name].for_profile("quick")
+        try:
+            native = component.prepare(backend="cpu", seed=SEED, threads=8).native
+            lane = kind(component, native, device, SEED).operation()
+        except SwarmbenchError as error:
+            found.append({"component": name, "problem": str(error)})
+            continue
+        for op in component.ops:
+            found.append(
+                {"component": name, "op": op.name, "unit": op.unit, **timed(lane, op.name)}
+            )
+            out.write_text(json.dumps(found))
+
+
+def timed(lane: CudaOperation, op: str) -> dict[str, Any]:
+    """Times of one op type and what its answers were, or what stopped it."""
+    times_ns, units, moved, checked, wrong = [], 0, 0, 0, 0
+    try:
+        lane.run(op, 0)
+        until = time.perf_counter() + SOLO_S
+        while len(times_ns) < SOLO_OPS_MAX and time.perf_counter() < until:
+            began = time.perf_counter_ns()
+            done = lane.run(op, len(times_ns) + 1)
+            times_ns.append(time.perf_counter_ns() - began)
+            verified, violations = lane.verify()
+            cost = lane.cost(op)
+            units, moved = units + done.units, moved + cost.bytes_read + cost.bytes_written
+            checked, wrong = checked + verified, wrong + violations
+    except (SwarmbenchError, RuntimeError) as error:
+        return {"problem": f"{type(error).__name__}: {error}"}
+    total_s = sum(times_ns) / 1e9
+    return {
+        "operations": len(times_ns),
+        "median_ns": median(times_ns),
+        "p99_ns": float(np.percentile(times_ns, 99)),
+        "units_s": units / total_s,
+        "bytes_s": moved / total_s,
+        "verified": checked,
+        "violations": wrong,
+    }
+
+
+def small() -> None:
+    """Each op once at the sizes of the tests; raises where an answer is wrong."""
+    device = open_device(0)
+    for name in CUDA:
+        component = COMPONENTS[name].small()
+        lane = built_small(component, device)
+        for op in component.ops:
+            assert lane.run(op.name, 1).status == "ok", f"{name} {op.name}"
+            assert lane.verify()[1] == 0, f"{name} {op.name}"
+
+
+def built_small(component: Component, device: Device) -> CudaOperation:
+    native = component.prepare(backend="cpu", seed=SEED).native
+    return CUDA[component.name](component, native, device, SEED).operation()
+
+
+def gather(parts: Path, out: Path) -> None:
+    """suite.json and summary.md from what the parts left."""
+    ended = [line.split() for line in (parts / "ended").read_text().splitlines()]
+    suite: dict[str, Any] = {
+        "machine": machine.fingerprint(out),
+        "python": platform.python_version(),
+        "parts": [
+            {"name": name, "status": int(status), "seconds": int(seconds)}
+            for status, seconds, name in ended
+        ],
+        "tests": last_line(parts / "tests.log"),
+        "sanitizer": last_line(parts / "sanitizer.log"),
+    }
+    for name in ("roofs", "solo"):
+        path = parts / f"{name}.json"
+        suite[name] = json.loads(path.read_text()) if path.exists() else None
+    (out / "suite.json").write_text(json.dumps(suite, indent=1))
+    (out / "summary.md").write_text(summary(suite))
+
+
+def last_line(path: Path) -> str:
+    lines = path.read_text(errors="replace").strip().splitlines() if path.exists() else []
+    return lines[-1] if lines else ""
+
+
+def summary(suite: dict[str, Any]) -> str:
+    """What stands in `suite.json`, for reading."""
+    lines = ["# What a GPU showed", "", "| part | status | seconds |", "| --- | --- | --- |"]
+    lines += [f"| {e['name']} | {e['status']} | {e['seconds']} |" for e in suite["parts"]]
+    copy = median(suite["roofs"]["copy_bytes_s"]) if suite["roofs"] else None
+    if copy:
+        lines += ["", f"{suite['roofs']['device']}: copies {copy / 1e9:.0f} GB/s"]
+    lines += ["", f"Tests: {suite['tests']}", f"Sanitizer: {suite['sanitizer']}", ""]
+    lines += ["| op | units/s | p50 | p99 | of the copy roof | checked | wrong |"]
+    lines += ["| --- | --- | --- | --- | --- | --- | --- |"]
+    for each in suite["solo"] or ():
+        name = f"{each['component']} {each.get('op', '')}"
+        if "problem" in each:
+            lines.append(f"| {name} | {each['problem']} | | | | | |")
+            continue
+        share = f"{each['bytes_s'] / copy:.1%}" if copy else ""
+        lines.append(
+            f"| {name} | {each['units_s']:.3g} {each['unit']} | {each['median_ns'] / 1e3:.1f} us "
+            f"| {each['p99_ns'] / 1e3:.1f} us | {share} | {each['verified']} "
+            f"| {each['violations']} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    what, *paths = sys.argv[1:]
+    {"roofs": roofs, "solo": solo, "small": small, "gather": gather}[what](*map(Path, paths))
