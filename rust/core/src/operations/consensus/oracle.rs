@@ -77,3 +77,38 @@ impl Oracle {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::ballots::decision;
+    use super::super::op;
+    use super::super::parameters::{Mix, Parameters};
+    use super::super::tests::{parameters, worker};
+    use crate::operations::{NoPause, Operation, Request};
+
+    #[test]
+    fn a_vote_moved_to_another_value_that_decides_nothing_is_seen_by_the_oracle_alone() {
+        for (oracle_every, expected) in [(1, 1), (1 << 16, 0)] {
+            let shape = Parameters { proposals: 1, oracle_every, ..parameters(Mix::Duplicates) };
+            let (mut worker, mut moved) = (worker(&shape), 0);
+            for key in 0..50 {
+                worker.run(Request { op: op::DECIDE, key }, &mut NoPause);
+                let tallies = &mut worker.ballots.tallies;
+                let decided = tallies.decisions[0];
+                let idle = |&value: &usize| value as u32 != decided;
+                let Some(from) = (0..4).filter(idle).find(|&value| tallies.counts[value] > 0)
+                else {
+                    continue;
+                };
+                let to = (0..4).filter(idle).find(|&value| value != from).unwrap();
+                tallies.counts[from] -= 1;
+                tallies.counts[to] += 1;
+                let again = decision(&tallies.counts, 0, shape.tolerated(), shape.quorum());
+                assert_eq!(again, decided);
+                assert_eq!(worker.verify(&mut NoPause).violations, expected);
+                moved += 1;
+            }
+            assert!(moved > 25, "{moved} moved");
+        }
+    }
+}

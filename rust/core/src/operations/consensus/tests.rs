@@ -41,7 +41,7 @@ fn built(parameters: &Parameters) -> Shared {
     shared(&text.to_string(), &context).expect("the parameters are within their bounds")
 }
 
-fn worker(parameters: &Parameters) -> Worker {
+pub fn worker(parameters: &Parameters) -> Worker {
     Worker::new(std::sync::Arc::new(built(parameters)))
 }
 
