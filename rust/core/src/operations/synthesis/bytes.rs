@@ -129,6 +129,12 @@ impl BytePatterns {
         Ok(made)
     }
 
+    /// How far apart positions are looked at.
+    #[cfg(test)]
+    pub fn stride(&self) -> usize {
+        self.stride
+    }
+
     pub fn held_bytes(&self) -> usize {
         let families = self.families.iter().map(|family| {
             family.sieve.held_bytes()

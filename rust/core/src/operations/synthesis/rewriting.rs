@@ -6,6 +6,7 @@
 use super::filter::{BLOCK, Filter, class_of};
 use super::forest::{Forest, NONE, Node};
 use super::index::Index;
+use super::patterns::{LISTED, Place};
 use super::rules::{Item, Kind, Rules};
 use crate::operations::Pause;
 
@@ -252,9 +253,27 @@ fn rewritten(rules: &Rules, forest: &Forest, number: u32, rewrites: &mut u64) ->
     };
     *rewrites += 1;
     let mut captures = Vec::new();
-    rules.capture(rule, &forest.nodes, number, &mut captures);
+    capture_plainly(&mut rules.patterns.of(rule).iter(), forest, number, &mut captures);
     let match_of = Match { rules, forest, number, captures, items: rules.items(rule) };
     match_of.build(&mut 0, rewrites)
+}
+
+/// What the leaves of a matching pattern stand for, its root's own place aside.
+fn capture_plainly(
+    rest: &mut std::slice::Iter<'_, Place>,
+    forest: &Forest,
+    number: u32,
+    captures: &mut Vec<u32>,
+) {
+    match rest.next() {
+        Some(place) if place.flags & LISTED != 0 => {
+            forest.children(number).for_each(|child| {
+                capture_plainly(rest, forest, child, captures);
+            });
+        }
+        Some(place) if place.level > 0 => captures.push(number),
+        _ => {}
+    }
 }
 
 /// A match and what replaces it.

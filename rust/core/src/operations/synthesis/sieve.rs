@@ -162,3 +162,53 @@ mod x86 {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::pairs::Alphabet;
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn every_set_of_instructions_sifts_out_what_no_window_is_at_any_stride(
+            drawn in prop::collection::vec((prop::array::uniform4(0u8..20), any::<bool>()), 1..40),
+            mut text in prop::collection::vec(0u8..20, 1..300),
+            hashed in prop::sample::select(vec![0x00FF_FFFFu32, 0x0000_FFFF, 0x00FF_00FF]),
+            from in 0usize..20,
+        ) {
+            let windows: Vec<Window> = drawn
+                .into_iter()
+                .map(|(bytes, is_fourth)| {
+                    let demanded = hashed | if is_fourth { 0xFF00_0000 } else { 0 };
+                    Window { bytes: u32::from_le_bytes(bytes) & demanded, demanded }
+                })
+                .collect();
+            let (length, from) = (text.len(), from.min(text.len()));
+            text.resize(length + MARGIN, 7);
+            let alphabet = Alphabet::new(&[1.0 / 256.0; 256]);
+            let sieve = Sieve::new(hashed, &windows, Pairs::new(&windows, &alphabet, 100.0));
+            prop_assert!(sieve.pairs.is_some());
+            for stride in [1, 2, 4] {
+                let is_window = |&position: &u32| {
+                    let here = window_at(&text, position as usize);
+                    windows.iter().any(|window| here & window.demanded == window.bytes)
+                };
+                let looked_at: Vec<u32> = (from as u32..length as u32).step_by(stride).collect();
+                let mut expected = looked_at.clone();
+                expected.retain(is_window);
+                for set in InstructionSet::available() {
+                    let mut candidates = vec![0; length];
+                    let ends = (from, length, stride);
+                    let passed = sieve.sift(set, &text, ends, &mut candidates);
+                    let mut found = candidates[..passed].to_vec();
+                    prop_assert!(found.iter().all(|position| looked_at.contains(position)));
+                    prop_assert!(found.is_sorted());
+                    found.retain(is_window);
+                    prop_assert_eq!(&found, &expected, "{:?} {}", set, stride);
+                }
+            }
+        }
+    }
+}

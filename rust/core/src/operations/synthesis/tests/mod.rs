@@ -10,23 +10,24 @@ mod matching;
 mod rewriting;
 mod words;
 
-/// Values whose marks (and so their first look) are the same.
-const COLLIDING: [u32; 4] = [5, 5 + 2048, 5 + 4096, 6];
+/// Values whose marks, and so their first look, are the same; two that differ in one of theirs.
+const COLLIDING: [u32; 5] = [5, 5 + 2048, 5 + 4096, 5 + 768, 6];
 
 /// Nodes each of which hangs below an earlier one or is a root; few types, values that collide.
 pub fn any_forest() -> impl Strategy<Value = Forest> {
-    let node = (any::<u32>(), prop::sample::select(vec![0u8, 1, 2, 200, 255]), 0usize..4);
+    let types = prop::sample::select(vec![0u8, 1, 2, 200, 255]);
+    let node = (0usize..8, types, 0..COLLIDING.len());
     prop::collection::vec(node, 1..150).prop_map(|drawn| {
         let mut forest = empty(drawn.len());
-        for (number, (parent, kind, value)) in drawn.into_iter().enumerate() {
+        let mut before = None;
+        for (number, (offset, kind, value)) in drawn.into_iter().enumerate() {
             forest.nodes[number] = Node::new(kind, 0, COLLIDING[value]);
-            // Small offsets, so that some nodes have many children; a root now and then.
-            let offset = parent as usize % 4;
-            match number.checked_sub(1 + offset * offset) {
-                Some(parent) if forest.nodes[parent].count() < 12 => {
-                    hang(&mut forest, number, parent)
-                }
-                _ => forest.roots.push(number as u32),
+            // Half of the nodes are siblings of the one before, so that some have many children.
+            let parent = if offset < 4 { number.checked_sub(1 + offset * offset) } else { before };
+            before = parent.filter(|&parent| forest.nodes[parent].count() < 12);
+            match before {
+                Some(parent) => hang(&mut forest, number, parent),
+                None => forest.roots.push(number as u32),
             }
         }
         forest.split();
@@ -68,7 +69,8 @@ pub fn permuted(forest: &Forest, places: &[u32]) -> Forest {
 
 /// A tree of demands of at most `levels` levels, in preorder.
 pub fn any_pattern(levels: u32) -> BoxedStrategy<Vec<Demand>> {
-    let root = (prop::sample::select(vec![0u8, 1, 2, 200, 255]), 0usize..4, 0u8..9, 0u8..8);
+    let types = prop::sample::select(vec![0u8, 1, 2, 200, 255]);
+    let root = (types, 0..COLLIDING.len(), 0u8..13, 0u8..8);
     let children = if levels > 1 {
         prop::collection::vec(any_pattern(levels - 1), 0..4).boxed()
     } else {
@@ -87,4 +89,22 @@ pub fn any_pattern(levels: u32) -> BoxedStrategy<Vec<Demand>> {
             demands
         })
         .boxed()
+}
+
+/// What a node looks like down to so many levels, as `open` leaves it open: three bits a place say
+/// what is demanded, a fourth whether children are listed.
+pub fn cut(forest: &Forest, number: u32, levels: u32, open: &mut u64) -> Vec<Demand> {
+    let node = &forest.nodes[number as usize];
+    let bits = *open as u8;
+    *open = open.rotate_right(5);
+    let flags = bits & (TYPE | VALUE | COUNT);
+    let own = Demand { kind: node.kind(), count: node.count(), value: node.value, flags };
+    if levels == 1 || bits & 8 == 0 {
+        return vec![own];
+    }
+    let mut demands = vec![Demand { flags: flags | LISTED, ..own }];
+    for child in forest.children(number) {
+        demands.extend(cut(forest, child, levels - 1, open));
+    }
+    demands
 }

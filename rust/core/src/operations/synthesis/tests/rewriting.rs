@@ -2,14 +2,14 @@
 
 use proptest::prelude::*;
 
-use super::{any_forest, any_pattern};
+use super::{any_forest, any_pattern, cut};
 use crate::operations::NoPause;
 use crate::operations::synthesis::forest::{Forest, Node, Recipe};
 use crate::operations::synthesis::matching::Matcher;
 use crate::operations::synthesis::parameters::Parameters;
 use crate::operations::synthesis::patterns::{Demand, LISTED, TYPE};
 use crate::operations::synthesis::rewriting::{Rewriter, Rewritten, flattened, rewrite_plainly};
-use crate::operations::synthesis::rules::{Item, Kind, Rules};
+use crate::operations::synthesis::rules::{CAPTURES_MAX, ITEMS_MAX, Item, Kind, Rules};
 
 fn item(kind: Kind, node_type: u8, count: u8) -> Item {
     Item { kind, node_type, count, keeps_value: count % 2 == 1, value: 9, span: 0 }
@@ -53,6 +53,25 @@ fn any_rules(types: Vec<u8>) -> impl Strategy<Value = Rules> {
     prop::collection::vec(one, 1..40).prop_map(|drawn| rules(&drawn))
 }
 
+/// A forest and rules whose patterns were cut from it, so that those of three levels match, too.
+fn any_forest_and_rules() -> impl Strategy<Value = (Forest, Rules)> {
+    let types = prop::sample::select(vec![0u8, 1, 2, 100, 200]);
+    let one = (any::<prop::sample::Index>(), any::<u64>(), types);
+    let made = (one, prop::collection::vec(0u8..3, 1..4));
+    (any_forest(), prop::collection::vec(made, 1..20)).prop_map(|(forest, made)| {
+        let pattern = |((node, mut open, node_type), fates): (_, Vec<u8>)| {
+            let node: prop::sample::Index = node;
+            let demands = cut(&forest, node.index(forest.nodes.len()) as u32, 3, &mut open);
+            (demands, node_type, fates)
+        };
+        let drawn: Vec<_> = made.into_iter().map(pattern).collect();
+        let fits = |demands: &Vec<Demand>| demands.len() <= CAPTURES_MAX;
+        let drawn: Vec<_> = drawn.into_iter().filter(|(demands, ..)| fits(demands)).collect();
+        let rules = rules(&drawn);
+        (forest, rules)
+    })
+}
+
 fn run(rewriter: &Rewriter, forest: &Forest) -> Rewritten {
     let mut target = Rewritten::default();
     rewriter.run(forest, &mut target, &mut NoPause);
@@ -72,6 +91,16 @@ proptest! {
         let found = run(&rewriter, &forest);
         prop_assert_eq!(found.rewrites, rewrites);
         prop_assert_eq!(found.forest().check(), Ok(()));
+        prop_assert_eq!((found.nodes, found.roots), flattened(&trees));
+    }
+
+    #[test]
+    fn rules_cut_from_a_forest_rewrite_it_as_the_definition_says(
+        (forest, rules) in any_forest_and_rules(),
+    ) {
+        let (trees, rewrites) = rewrite_plainly(&rules, &forest);
+        let found = run(&Rewriter::new(rules), &forest);
+        prop_assert_eq!(found.rewrites, rewrites);
         prop_assert_eq!((found.nodes, found.roots), flattened(&trees));
     }
 
@@ -159,5 +188,10 @@ fn rules_that_lose_their_way_are_refused() {
     let adopt = item(Kind::Adopt, 1, 0);
     let twice = refused(&[Demand::default()], &[new(2), adopt, adopt]);
     assert_eq!(twice, "adopts the same children twice");
+    let leaves = vec![Demand::default(); CAPTURES_MAX + 1];
+    let list = Demand { count: leaves.len() as u8, flags: LISTED, ..Demand::default() };
+    assert_eq!(refused(&[&[list], &leaves[..]].concat(), &[new(0)]), "65 captures, at most 64");
+    let long = [vec![new(1); ITEMS_MAX], vec![new(0)]].concat();
+    assert_eq!(refused(&[Demand::default()], &long), "256 items, at most 255");
     assert_eq!(rules.len(), 0);
 }

@@ -9,12 +9,14 @@ use crate::operations::synthesis::expansion::{
     Expander, ExpansionError, Instance, NO_VARIABLE, Part, STRIDE, Templates, Texts, UNBOUND,
     VARIABLES,
 };
+use crate::operations::synthesis::forest::{below, mixed};
 use crate::operations::synthesis::patterns::pair;
 use crate::operations::synthesis::sieve::MARGIN;
 use crate::operations::synthesis::tile::{TOKENS, Tile};
 use crate::operations::synthesis::tiles::TreeTemplates;
 
-fn any_expander() -> impl Strategy<Value = Expander> {
+/// Templates and texts, and how many there are of each.
+fn any_expander() -> impl Strategy<Value = (Expander, [u32; 2])> {
     let text = prop::collection::vec(any::<u8>(), 0..80);
     let part = (0u32..100, 0u16..100, prop::sample::select(vec![0u8, 1, 3, NO_VARIABLE]));
     let template = prop::collection::vec(part, 0..6);
@@ -35,10 +37,12 @@ fn any_expander() -> impl Strategy<Value = Expander> {
                 }));
                 template_first.push(parts.len() as u32);
             }
-            Expander {
+            let counts = [template_first.len() as u32 - 1, texts.len() as u32];
+            let expander = Expander {
                 templates: Templates::new(&template_first, &parts, &literals).unwrap(),
                 texts: Texts::new(&first, &texts.concat()).unwrap(),
-            }
+            };
+            (expander, counts)
         })
 }
 
@@ -56,27 +60,34 @@ proptest! {
 
     #[test]
     fn expansions_are_literals_and_texts_one_after_the_other(
-        expander in any_expander(),
-        drawn in prop::collection::vec((0u32..12, prop::array::uniform4(0u32..12)), 0..40),
+        (expander, [templates, texts]) in any_expander(),
+        drawn in prop::collection::vec((0u32..180, prop::array::uniform4(0u32..180)), 0..40),
+        missing in prop::bool::weighted(0.1),
         room in any::<prop::sample::Index>(),
     ) {
-        let instances: Vec<Instance> =
-            drawn.into_iter().map(|(template, bindings)| Instance { template, bindings }).collect();
+        let number = |drawn: u32, count: u32| if missing { drawn } else { drawn % count };
+        let instance = |(template, bindings): (u32, [u32; VARIABLES])| Instance {
+            template: number(template, templates),
+            bindings: bindings.map(|text| number(text, texts)),
+        };
+        let instances: Vec<Instance> = drawn.into_iter().map(instance).collect();
         let mut expected = Vec::new();
         match expanded(&expander, &instances) {
             Ok(bytes) => {
                 instances.iter().for_each(|each| expander.expand_plainly(each, &mut expected));
                 prop_assert_eq!(&bytes, &expected);
                 // One byte less than is needed is refused before anything is written.
-                let most = room.index(bytes.len().max(1));
+                let most = room.index(bytes.len() + 1);
                 let mut offsets = vec![0; instances.len() + 1];
                 let refused = expander.measure(&instances, &mut offsets, most, &mut NoPause);
                 prop_assert_eq!(refused.is_err(), most < bytes.len());
             }
             Err(ExpansionError::NoTemplate { instance, template }) => {
+                prop_assert!(missing);
                 prop_assert_eq!(instances[instance].template, template);
             }
             Err(ExpansionError::NoText { instance, variable, text }) => {
+                prop_assert!(missing);
                 prop_assert_eq!(instances[instance].bindings[variable], text);
             }
             Err(other) => prop_assert!(false, "{}", other),
@@ -110,6 +121,43 @@ proptest! {
                     expected.push(pair(tree as u32, template as u32));
                 }
             }
+        }
+        let trees = trees.concat();
+        let templates = TreeTemplates::new(&tokens, &flags, &trees);
+        for set in InstructionSet::available() {
+            let mut pairs = Vec::new();
+            templates.run(set.compare(), &trees, &mut Tile::default(), &mut pairs, &mut NoPause);
+            prop_assert_eq!(&pairs, &expected, "{:?}", set);
+        }
+    }
+
+    #[test]
+    fn many_templates_that_share_their_rarest_token_agree_as_the_definition_says(
+        trees in prop::collection::vec(prop::collection::vec(0u8..3, TOKENS), 1..150),
+        drawn in prop::collection::vec((0usize..TOKENS, 0u8..3, 0usize..TOKENS, 0u8..3), 32..90),
+        rare in 0usize..TOKENS,
+    ) {
+        let mut trees = trees;
+        // A token of one place that one tree in four has, and so rarer than all others.
+        trees.iter_mut().step_by(4).for_each(|tree| tree[rare] = 7);
+        let mut expected = Vec::new();
+        for (number, tree) in trees.iter().enumerate() {
+            for (template, &(one, own, other, others)) in drawn.iter().enumerate() {
+                let others_agree = (one == rare || tree[one] == own)
+                    && (other == rare || other == one || tree[other] == others);
+                if tree[rare] == 7 && others_agree {
+                    expected.push(pair(number as u32, template as u32));
+                }
+            }
+        }
+        let (mut tokens, mut flags) = (Vec::new(), Vec::new());
+        for (one, own, other, others) in drawn {
+            let (mut row, mut demanded) = ([0; TOKENS], [0; TOKENS]);
+            for (place, token) in [(other, others), (one, own), (rare, 7)] {
+                (row[place], demanded[place]) = (token, 1 << (place % 8));
+            }
+            tokens.extend(row);
+            flags.extend(demanded);
         }
         let trees = trees.concat();
         let templates = TreeTemplates::new(&tokens, &flags, &trees);
@@ -173,15 +221,20 @@ fn plain_occurrences(text: &[u8], given: &[Demands]) -> Vec<u64> {
     expected
 }
 
-/// The occurrences by each set of instructions, which must be the same.
-fn occurrences(text: &[u8], given: &[Demands]) -> Vec<u64> {
+/// Patterns ready to be found; what is demanded has any flag but zero.
+fn byte_patterns(text: &[u8], given: &[Demands]) -> Result<BytePatterns, String> {
     let (mut first, mut bytes, mut flags) = (vec![0], Vec::new(), Vec::new());
     for pattern in given {
         bytes.extend(pattern.iter().map(|each| each.0));
-        flags.extend(pattern.iter().map(|each| u8::from(each.1)));
+        flags.extend(pattern.iter().map(|each| u8::from(each.1) << (each.0 % 8)));
         first.push(bytes.len() as u32);
     }
-    let patterns = BytePatterns::new(&first, &bytes, &flags, text).unwrap();
+    BytePatterns::new(&first, &bytes, &flags, text)
+}
+
+/// The occurrences by each set of instructions, which must be the same.
+fn occurrences(text: &[u8], given: &[Demands]) -> Vec<u64> {
+    let patterns = byte_patterns(text, given).unwrap();
     let mut padded = text.to_vec();
     padded.resize(text.len() + MARGIN, 1);
     let found = InstructionSet::available().map(|set| {
@@ -197,6 +250,50 @@ fn occurrences(text: &[u8], given: &[Demands]) -> Vec<u64> {
         .unwrap_or_default()
 }
 
+/// Patterns cut from a text, the first of them short; half of them from about the end of a round.
+fn cut_about_rounds(text: &[u8], count: usize, shortest: usize, is_wild: bool) -> Vec<Demands> {
+    let pattern = |number: usize| {
+        let length = if number == 0 { shortest } else { 12 + number % 21 };
+        let start = match number % 2 {
+            0 => ROUND - 48 + number % 60,
+            _ => below(mixed(!number as u32), ROUND as u32) as usize,
+        };
+        let own = text[start..start + length].iter().enumerate();
+        own.map(|(place, &byte)| (byte, !is_wild || place % (3 + number % 5) != 2)).collect()
+    };
+    (0..count).map(pattern).collect()
+}
+
+#[test]
+fn byte_patterns_are_found_at_every_stride_and_across_the_ends_of_rounds() {
+    let mut strides = Vec::new();
+    // Short patterns forbid long strides; few letters make a look at a position dear.
+    for letters in [3, 5, 6, 8, 12, 60, 200] {
+        for (shortest, count, is_wild) in
+            [(1, 60, true), (2, 60, true), (3, 200, true), (8, 60, true), (8, 60, false)]
+        {
+            let draw = |at: usize| below(mixed(at as u32), letters) as u8;
+            let text: Vec<u8> = (0..ROUND + 99).map(draw).collect();
+            let given = cut_about_rounds(&text, count, shortest, is_wild);
+            strides.push(byte_patterns(&text, &given).unwrap().stride());
+            assert_eq!(occurrences(&text, &given), plain_occurrences(&text, &given));
+        }
+    }
+    strides.sort_unstable();
+    strides.dedup();
+    assert_eq!(strides, [1, 2, 4]);
+}
+
+#[test]
+fn byte_patterns_without_bytes_and_of_more_than_32_are_refused() {
+    let refused = |length: usize| byte_patterns(b"text", &[vec![(b't', true); length]]).err();
+    assert_eq!([refused(1), refused(32)], [None, None]);
+    assert_eq!(refused(0).as_deref(), Some("pattern 0 has 0 bytes, not 1 to 32"));
+    assert_eq!(refused(33).as_deref(), Some("pattern 0 has 33 bytes, not 1 to 32"));
+    let outside = BytePatterns::new(&[0, 5], b"four", &[1; 4], b"text").err();
+    assert_eq!(outside.as_deref(), Some("pattern 0 lies outside the bytes"));
+}
+
 #[test]
 fn an_unbound_variable_is_named_and_one_that_is_not_used_may_be_unbound() {
     let parts = [Part { start: 0, length: 3, variable: 2 }];
@@ -210,6 +307,29 @@ fn an_unbound_variable_is_named_and_one_that_is_not_used_may_be_unbound() {
     assert_eq!(unbound.to_string(), line);
     bindings[2] = 0;
     assert_eq!(expanded(&expander, &[Instance { template: 0, bindings }]).unwrap(), b"letx");
+}
+
+#[test]
+fn templates_and_texts_that_lie_outside_are_refused() {
+    let part = Part { start: 0, length: 3, variable: 0 };
+    let refused = |first: &[u32], parts: &[Part]| Templates::new(first, parts, b"let").err();
+    assert_eq!(refused(&[0, 1], &[part]), None);
+    let long = refused(&[0, 1], &[Part { length: 4, ..part }]);
+    assert_eq!(long.as_deref(), Some("template 0: a literal lies beyond 3 bytes"));
+    let late = refused(&[0, 1], &[Part { start: 1, ..part }]);
+    assert_eq!(late.as_deref(), Some("template 0: a literal lies beyond 3 bytes"));
+    let unknown = refused(&[0, 1, 2], &[part, Part { variable: VARIABLES as u8, ..part }]);
+    assert_eq!(unknown.as_deref(), Some("template 1: there is no variable 4"));
+    assert_eq!(refused(&[0, 255], &[part; 255]), None);
+    let often = refused(&[0, 256], &[part; 256]);
+    assert_eq!(often.as_deref(), Some("template 0: uses a variable more than 255 times"));
+    let outside = refused(&[0, 2], &[part]);
+    assert_eq!(outside.as_deref(), Some("template 0 lies outside the parts"));
+    let texts = |first: &[u32]| Texts::new(first, b"text").err();
+    assert_eq!(texts(&[0, 3, 3, 4]), None);
+    assert_eq!(texts(&[0, 3, 2]).as_deref(), Some("must not be empty nor fall"));
+    assert_eq!(texts(&[]).as_deref(), Some("must not be empty nor fall"));
+    assert_eq!(texts(&[0, 5]).as_deref(), Some("lies beyond 4 bytes"));
 }
 
 #[test]
