@@ -133,19 +133,21 @@ proptest! {
 
     #[test]
     fn many_templates_that_share_their_rarest_token_agree_as_the_definition_says(
-        trees in prop::collection::vec(prop::collection::vec(0u8..3, TOKENS), 1..150),
-        drawn in prop::collection::vec((0usize..TOKENS, 0u8..3, 0usize..TOKENS, 0u8..3), 32..90),
+        trees in prop::collection::vec(prop::collection::vec(1u8..4, TOKENS), 1..150),
+        drawn in prop::collection::vec((0usize..TOKENS, 1u8..4, 0usize..TOKENS, 1u8..4), 40..90),
         rare in 0usize..TOKENS,
     ) {
-        let mut trees = trees;
-        // A token of one place that one tree in four has, and so rarer than all others.
-        trees.iter_mut().step_by(4).for_each(|tree| tree[rare] = 7);
+        let (mut trees, mut drawn) = (trees, drawn);
+        // A token of one place that one tree in four has, and so rarer than all others; one
+        // template in eight demands nothing else. Where a tile has no tree, it has this token.
+        trees.iter_mut().step_by(4).for_each(|tree| tree[rare] = 0);
+        drawn.iter_mut().step_by(8).for_each(|each| (each.0, each.2) = (rare, rare));
         let mut expected = Vec::new();
         for (number, tree) in trees.iter().enumerate() {
             for (template, &(one, own, other, others)) in drawn.iter().enumerate() {
                 let others_agree = (one == rare || tree[one] == own)
                     && (other == rare || other == one || tree[other] == others);
-                if tree[rare] == 7 && others_agree {
+                if tree[rare] == 0 && others_agree {
                     expected.push(pair(number as u32, template as u32));
                 }
             }
@@ -153,7 +155,7 @@ proptest! {
         let (mut tokens, mut flags) = (Vec::new(), Vec::new());
         for (one, own, other, others) in drawn {
             let (mut row, mut demanded) = ([0; TOKENS], [0; TOKENS]);
-            for (place, token) in [(other, others), (one, own), (rare, 7)] {
+            for (place, token) in [(other, others), (one, own), (rare, 0)] {
                 (row[place], demanded[place]) = (token, 1 << (place % 8));
             }
             tokens.extend(row);
