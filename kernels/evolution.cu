@@ -143,8 +143,8 @@ extern "C" __global__ void evolution_lead(u32 elites, const u64* ranks, const u3
 //
 // Work    per child and gene: 8 bytes read, 4 written, about 80 operations, of which Philox and the
 //         normal variates are two thirds. Bound by arithmetic while the population is cached.
-// Launch  eight threads per individual, `teams` of them a block: block = 8 * teams, any grid; shared
-//         memory 4 * (17 + teams * control words) bytes. The threads go on by strides.
+// Launch  eight threads per individual, `teams` of them a block: block = 8 * teams, any grid; the
+//         threads go on by strides. Shared memory: 4 * (20 + teams * control words) bytes.
 // Needs   block a multiple of 32; `control` words of a child: 2 * tournament, then of each of the
 //         1 + bits layers a bit per gene, in whole Philox blocks.
 // Checked against genetics.next_generation and its digest: exact.
@@ -184,7 +184,8 @@ extern "C" __global__ void __launch_bounds__(256)
                     best[which] = rank < best[which] ? rank : best[which];
                 }
             }
-        const f32* parents[2] = {before + u64(u32(best[0])) * row, before + u64(u32(best[1])) * row};
+        const f32* const parents[2] = {before + u64(u32(best[0])) * row,
+                                       before + u64(u32(best[1])) * row};
         f32* const mine = after + u64(active ? individual : 0) * row;
         const u32* const masks = control + 2 * tournament;
         for (u32 group = 0; active && group < row / GROUP; ++group) {

@@ -22,7 +22,8 @@ RUN_OPS = 64
 FRESH_PAGES_MAX = 64
 
 names = pytest.mark.parametrize("name", COMPONENTS)
-backends = pytest.mark.parametrize("backend", BACKENDS)
+#: `cuda` is in test_cuda.py.
+backends = pytest.mark.parametrize("backend", [each for each in BACKENDS if each != "cuda"])
 every_op = pytest.mark.parametrize(
     ("name", "op"), [(name, op.name) for name, kind in COMPONENTS.items() for op in kind.ops]
 )

@@ -31,6 +31,7 @@ FACTS = Facts(
     name=None,
     scenario="max-throughput",
     backend="cpu",
+    backend_reason="as asked",
     device=None,
     seed=1,
     profile="quick",

@@ -67,11 +67,6 @@ def memory_available_bytes(root: Path = Path("/")) -> int:
     return available if free is None else min(available, free)
 
 
-def gpu_found(root: Path = Path("/")) -> tuple[bool, str]:
-    """Whether a usable GPU is here, and its name, or why there is none."""
-    return nvml.read_gpus(root).usable()
-
-
 def fingerprint(directory: Path | None = None, *, root: Path = Path("/")) -> dict[str, Any]:
     """All that may explain a figure's difference from another machine's, as JSON values.
 

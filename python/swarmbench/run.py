@@ -339,6 +339,7 @@ class _Run:
             name=plan.name,
             scenario=plan.scenario,
             backend=plan.backend,
+            backend_reason=plan.backend_reason,
             device=self._device_name,
             seed=plan.seed,
             profile=plan.profile,

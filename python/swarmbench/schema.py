@@ -246,6 +246,7 @@ class Result(Record):
     name: str | None = None
     scenario: str
     backend: Literal["cpu", "cuda"]
+    backend_reason: str | None = None
     device: str | None
     seed: Count
     profile: Literal["quick", "standard", "full"]

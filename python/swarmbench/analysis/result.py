@@ -70,6 +70,7 @@ class Facts:
     name: str | None
     scenario: str
     backend: Literal["cpu", "cuda"]
+    backend_reason: str | None
     device: str | None
     seed: int
     profile: Literal["quick", "standard", "full"]
@@ -119,6 +120,7 @@ def assemble(facts: Facts, outcome: Outcome, stretches: Sequence[Stretch]) -> Re
         name=facts.name,
         scenario=facts.scenario,
         backend=facts.backend,
+        backend_reason=facts.backend_reason,
         device=facts.device,
         seed=facts.seed,
         profile=facts.profile,

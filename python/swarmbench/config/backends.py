@@ -28,6 +28,8 @@ class Chosen:
     backends: Mapping[str, Backend]
     devices: tuple[int | str, ...]
     reason: str
+    #: A driver is there, and all the same nothing runs on a GPU that nobody ruled out.
+    fell_back: bool = False
 
     @property
     def overall(self) -> Backend:
@@ -60,8 +62,10 @@ def choose(config: Config, host: Host) -> Chosen:
     if config.settings.simulate is not None:
         backends = dict.fromkeys(backends, "cpu")
     if "cuda" not in backends.values():
-        reason = "as asked" if config.backend == "cpu" else problem or "no workload has kernels"
-        return Chosen(backends, (), reason)
+        if config.backend == "cpu":
+            return Chosen(backends, (), "as asked")
+        reason = problem or "no workload has kernels"
+        return Chosen(backends, (), reason, fell_back=host.has_driver)
     left = sorted(name for name, backend in backends.items() if backend == "cpu")
     reason = "the emulated device" if emulated else "a usable GPU is there"
     if left:

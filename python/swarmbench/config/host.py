@@ -8,6 +8,7 @@ from pathlib import Path
 
 from swarmbench import machine
 from swarmbench.gpu.found import card_problem
+from swarmbench.gpu.nvml import driver_version
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,7 +16,8 @@ class Host:
     """What a plan is fitted to: the cores allowed, and what is free where the run will be.
 
     `threads_max` is how many threads can run at once on those cores, fewer than cores where a
-    container has a quota; `gpu_problem` says why there is no usable GPU, None where there is one.
+    container has a quota; `gpu_problem` says why there is no usable GPU, None where there is one;
+    `has_driver` that a driver is loaded.
     """
 
     cpus: tuple[int, ...]
@@ -23,6 +25,7 @@ class Host:
     memory_available_bytes: int
     disk_free_bytes: int
     gpu_problem: str | None
+    has_driver: bool = False
 
 
 def read_host(out: Path) -> Host:
@@ -36,4 +39,5 @@ def read_host(out: Path) -> Host:
         memory_available_bytes=machine.memory_available_bytes(),
         disk_free_bytes=shutil.disk_usage(nearest).free,
         gpu_problem=card_problem(),
+        has_driver=driver_version() is not None,
     )

@@ -126,6 +126,8 @@ def _bound_writes(plan: Plan) -> Plan:
 def _unused(config: Config, chosen: Chosen) -> list[str]:
     """What a file for machines with a GPU, or for other components, asks for in vain here."""
     notes = list[str]()
+    if chosen.fell_back:
+        notes.append(f"on the cpu backend: {chosen.reason}")
     if chosen.is_emulated:
         notes.append("the device is emulated: its figures say nothing of a GPU")
     elif config.device and not chosen.devices:
