@@ -65,7 +65,6 @@ extern "C" __global__ void evolution_settle(u32 population, u32 genome, u32 row,
             candidates[individual] = individual;
             if (individual == 0) *candidate_count = population;
         }
-        __syncwarp();
     }
 }
 
@@ -111,7 +110,6 @@ extern "C" __global__ void evolution_lead(u32 elites, const u64* ranks, const u3
     const u32 count = *candidate_count;
     for (u32 place = threadIdx.x; place < SORTED; place += blockDim.x) kept[place] = ~u64(0);
     for (u32 first = 0; first < count; first += SORTED / 2) {
-        __syncthreads();
         // The best so far stand in front; the other half takes the next candidates.
         for (u32 place = threadIdx.x; place < SORTED / 2; place += blockDim.x) {
             const u32 index = first + place;
@@ -130,8 +128,8 @@ extern "C" __global__ void evolution_lead(u32 elites, const u64* ranks, const u3
                     }
                 }
             }
+        __syncthreads();
     }
-    __syncthreads();
     for (u32 place = threadIdx.x; place < elites; place += blockDim.x) leaders[place] = kept[place];
     if (threadIdx.x < 17) sums[threadIdx.x] = 0;
     if (threadIdx.x == 0) *next_count = elites;
@@ -247,7 +245,7 @@ extern "C" __global__ void __launch_bounds__(256)
             // Of equal fitness the elite stands before.
             else if (word < last_elite) candidates[atomicAdd(candidate_count, 1u)] = individual;
         }
-        __syncwarp();
+        // Judging has brought the warp together: nobody reads the choices any more.
     }
     digest.publish(shared, sums);
 }

@@ -1,0 +1,79 @@
+"""Kernels with a barrier or an atomic taken away: each has to be seen by what the tests look at."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import pytest
+
+from swarmbench.components import COMPONENTS
+from swarmbench.components.base import agree
+from swarmbench.components.cuda import CUDA
+from swarmbench.gpu import source
+from swarmbench.gpu.emulated import EmulatedDevice, EmulationError
+
+SEED, KEY = 20_240_607, 12_345
+#: What is taken away, and what stands in its place.
+MUTATIONS = {
+    "barrier": (r"__syncthreads\(\);", ";"),
+    "warp barrier": (r"__syncwarp\([^;]*\);", ";"),
+    "atomicity": (
+        r"(?m)^( +(?:if \([^;{]*\) )?)atomicAdd\(([^;]+?), ([^;,]+)\);",
+        r"\1*(\2) += \3;",
+    ),
+}
+
+
+def mutants() -> Iterator[tuple[str, str, str, int]]:
+    """(component, file, mutation, position) of every place that something can be taken from."""
+    for name in CUDA:
+        for file in (each for each in source.files() if each.startswith(name)):
+            for mutation, (pattern, _) in MUTATIONS.items():
+                for found in re.finditer(pattern, source.text_of(file)):
+                    yield name, file, mutation, found.start()
+
+
+def is_seen(name: str) -> bool:
+    """Whether a run of every op stops, answers wrongly or is found wrong by its own check."""
+    component = COMPONENTS[name].small()
+    native = component.prepare(backend="cpu", seed=SEED).native
+    try:
+        device = EmulatedDevice(seed=SEED, build="traced", is_random=True)
+        lane = CUDA[name](component, native, device, SEED).operation()
+        for op in component.ops:
+            for key in (KEY, KEY + 1):
+                done = lane.run(op.name, key)
+                if done.status != "ok" or lane.verify()[1]:
+                    return True
+            inputs = component.inputs(op.name, SEED, KEY)
+            found = lane.evaluate(op.name, dict(inputs))
+            if not agree(found, component.reference(op.name, inputs), component.tolerance):
+                return True
+    except (EmulationError, AssertionError):
+        return True
+    return False
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize(("name", "file", "mutation", "at"), list(mutants()))
+def test_what_is_taken_away_is_seen(
+    name: str, file: str, mutation: str, at: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, (pattern, replacement) = source.text_of, MUTATIONS[mutation]
+
+    def mutated(asked: str) -> str:
+        text = whole(asked)
+        if asked != file:
+            return text
+        found = re.compile(pattern).search(text, at)
+        assert found is not None
+        return text[:at] + found.expand(replacement) + text[found.end() :]
+
+    monkeypatch.setattr(source, "text_of", mutated)
+    source.kernels.cache_clear()
+    try:
+        line = whole(file)[:at].count("\n") + 1
+        assert is_seen(name), f"{file}:{line}: without this {mutation} every check still passes"
+    finally:
+        source.kernels.cache_clear()
