@@ -202,3 +202,23 @@ def test_all_components_with_kernels_run_together_on_the_emulated_device(tmp_pat
             assert figures["errors"] == 0, f"{name} in {phase['name']}"
     for name in CUDA:
         assert sum(p["components"][name]["verified"] for p in result["phases"]) > 0, name
+
+
+def test_the_doctor_says_what_a_card_lacks_and_what_it_would_hold(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    card = nvml.Gpu("H200", *[None] * 2, "9.0", *[None] * 8)
+    gpus = nvml.Gpus((card,), "580.65.06", None)
+    monkeypatch.setattr(found, "read_gpus", lambda root: gpus)
+    monkeypatch.setattr(nvml, "read_gpus", lambda root: gpus)
+    for packages, state, value in (
+        (set(), "missing", "CuPy and NVRTC missing; install swarmbench[cuda13]"),
+        ({"cuda", "cupy"}, "ok", f"kernels of {', '.join(CUDA)}"),
+    ):
+        monkeypatch.setattr(found, "find_spec", lambda name, has=packages: name in has or None)
+        assert main(["doctor", "--json"]) == Status.OK
+        findings = json.loads(capsys.readouterr().out)["findings"]
+        (backend,) = [each for each in findings if each["name"] == "CUDA backend"]
+        assert (backend["state"], backend["value"]) == (state, value)
+        held = [each for each in findings if each["name"] == "device memory of evolution"]
+        assert bool(held) == (state == "ok")

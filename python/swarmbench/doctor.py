@@ -14,10 +14,13 @@ from pathlib import Path
 from typing import Literal
 
 from swarmbench import cgroup, machine
+from swarmbench.components.cuda import CUDA
 from swarmbench.config import Host, load, resolve
 from swarmbench.errors import SwarmbenchError
 from swarmbench.gpu import nvml
+from swarmbench.gpu.found import card_problem
 from swarmbench.monitoring import probes
+from swarmbench.plan import LANES
 from swarmbench.units import about_bytes
 
 State = Literal["ok", "warn", "missing"]
@@ -187,7 +190,7 @@ def _components(place: _Place) -> Iterator[Finding]:
         threads_max=max(1, min(len(cpus), machine.usable_threads(place.root))),
         memory_available_bytes=machine.memory_available_bytes(place.root),
         disk_free_bytes=_DISK_BYTES_ANY,
-        gpu_problem=None,
+        gpu_problem=card_problem(place.root),
     )
     try:
         plan = resolve(load("max-throughput"), host)
@@ -207,6 +210,10 @@ def _components(place: _Place) -> Iterator[Finding]:
             )
         else:
             yield Finding(f"memory of {name}", "ok", value)
+    for each in plan.workloads:
+        if each.backend == "cuda":
+            nbytes = CUDA[each.name].device_bytes(each.component, LANES)
+            yield Finding(f"device memory of {each.name}", "ok", about_bytes(nbytes))
 
 
 def _limits(place: _Place) -> Iterator[Finding]:
@@ -302,6 +309,12 @@ def _gpu(place: _Place) -> Iterator[Finding]:
         yield Finding("GPU driver", "ok", f"{found.driver}, fits `swarmbench[{extra}]`")
     if usable:
         yield Finding("GPU", "ok", reason)
+        problem = card_problem(place.root)
+        if problem is not None:
+            remedy = f"`pip install 'swarmbench[{extra or 'cuda12'}]'`"
+            yield Finding("CUDA backend", "missing", problem, remedy)
+        else:
+            yield Finding("CUDA backend", "ok", f"kernels of {', '.join(CUDA)}")
     else:
         remedy = f"`pip install 'swarmbench[{extra or 'cuda12'}]'`"
         if found.devices:
