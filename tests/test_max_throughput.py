@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 
 from simulated import Pool, SimulatedDriver, hard, mm1, unbreakable
 from swarmbench.analysis.combine import phases_of
 from swarmbench.errors import MachineError
-from swarmbench.measured import ClosedLoop, OpenLoop
+from swarmbench.measured import ClosedLoop, Held, OpenLoop
 from swarmbench.plan import PHASES
-from swarmbench.scenarios.max_throughput import OVERLOAD, Settings, run
+from swarmbench.scenarios.max_throughput import OVERLOAD, Settings, remedy, run
 
 QUICK = Settings.of(PHASES["quick"])
 
@@ -97,3 +98,22 @@ def test_the_search_within_quick_takes_at_least_six_probes_and_half_a_minute_at_
     assert spent <= PHASES["quick"].search_s + QUICK.search.probe_s
     assert len(outcome.probes) >= 6
     assert math.isfinite(outcome.knee.multiplier)
+
+
+def test_who_turns_operations_away_without_a_queue_is_named_with_what_helps() -> None:
+    driver = SimulatedDriver(hard(5.0, 300.0), {"a": 300.0, "b": 300.0}, 1)
+    run(driver, QUICK)
+    held = driver.held[2]
+    assert remedy(held).startswith("lower `workloads.<component>.rate`")
+
+    def with_b(rejected: int, queued: int) -> Held:
+        done = replace(held.components["b"], rejected=rejected, queue_depth_max=queued)
+        return replace(held, components={**held.components, "b": done})
+
+    scheduled = held.components["b"].scheduled
+    assert remedy(with_b(scheduled // 2, 3)) == (
+        f"b turns {scheduled // 2} of {scheduled} operations away: give it room by "
+        "`--memory-budget`, or lower `workloads.b.params`"
+    )
+    # What a full queue turns away is a matter of speed.
+    assert remedy(with_b(scheduled // 2, scheduled)).startswith("lower `workloads.<component>")

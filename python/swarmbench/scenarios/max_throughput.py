@@ -6,7 +6,7 @@ import math
 from dataclasses import asdict, dataclass, field
 
 from swarmbench.errors import MachineError
-from swarmbench.measured import ClosedLoop, OpenLoop
+from swarmbench.measured import ClosedLoop, Held, OpenLoop
 from swarmbench.outcome import Limit, Outcome, Probe
 from swarmbench.plan import Phases
 from swarmbench.scenarios.driver import Driver
@@ -15,6 +15,8 @@ from swarmbench.scenarios.slo import Slo, traces_over
 
 #: How far above the knee the machine is pushed before its recovery is watched.
 OVERLOAD = 1.5
+#: Share of operations turned away above which a component lacks room, not speed.
+REJECTED_MAX = 0.001
 #: How much a machine's own speed drifts between a baseline and the recovery, minutes later.
 DRIFT = 0.1
 
@@ -54,6 +56,7 @@ def run(driver: Driver, settings: Settings) -> Outcome:
     sustained = driver.hold("sustained", ClosedLoop(), lengths.sustained_s)
 
     search = KneeSearch(settings.slo, settings.search, settings.max_multiplier)
+    held = sustained
     while (trial := search.next()) is not None:
         held = driver.hold(
             "search", constant(trial.multiplier), trial.duration_s, until=search.watch(trial)
@@ -65,7 +68,7 @@ def run(driver: Driver, settings: Settings) -> Outcome:
     if search.baseline is None:
         raise MachineError(
             f"not even {knee.reference:.3g} of the production mix is carried without a queue",
-            hint="lower `workloads.<component>.rate`, or name fewer with `--components`",
+            hint=remedy(held),
         )
     above = search.limit if knee.high is None else min(search.limit, OVERLOAD * knee.high)
     push = Trial(above, settings.search.probe_s, "overload")
@@ -84,6 +87,23 @@ def run(driver: Driver, settings: Settings) -> Outcome:
         returned,
         take_probe(calm, returned, search.baseline, settings.slo),
         traces_over(returned.intervals, {n: _calm_ns(limit) for n, limit in limits.items()}),
+    )
+
+
+def remedy(held: Held) -> str:
+    """What would help a mix that is not carried: more room for who turns operations away although
+    none wait for it, else less load."""
+    turned = [
+        name
+        for name, done in held.components.items()
+        if done.rejected > REJECTED_MAX * done.scheduled and done.queue_depth_max < done.rejected
+    ]
+    if not turned:
+        return "lower `workloads.<component>.rate`, or name fewer with `--components`"
+    (name, *_) = turned
+    return (
+        f"{name} turns {held.components[name].rejected} of {held.components[name].scheduled} "
+        f"operations away: give it room by `--memory-budget`, or lower `workloads.{name}.params`"
     )
 
 
