@@ -14,13 +14,16 @@ use super::paths;
 use super::scratch::{Meter, Scratch};
 use super::worker::Worker;
 
-/// The answers of one op; `graph` gives the graph itself, `assemble` that of a given edge list (and
+/// The answers of one op; `graph` gives the graph itself and `inner_graph` as it is kept, `edges`
+/// says which pairs have one, `assemble` gives the graph of a given edge list (and
 /// `assemble_ns` the time it took), `requested_keys` and `requested_pairs` what the operation of a
 /// key asks for, `path_nodes` and `bfs_parents` the answers of path_finding and
 /// bfs of which more than one is right.
 pub fn evaluate(shared: &Shared, op: &str, inputs: &Arrays) -> Result<Arrays, BuildError> {
     match op {
         "graph" => Ok(rows_of(&shared.graph)),
+        "inner_graph" => Ok(inner_rows_of(&shared.graph)),
+        "edges" => find_edges(shared, inputs),
         "assemble" | "assemble_ns" => assemble_given(inputs, op == "assemble_ns"),
         "requested_keys" | "requested_pairs" => requested(shared, inputs, op == "requested_keys"),
         "node_lookup" => look_up(shared, inputs),
@@ -63,6 +66,25 @@ fn pairs_of(shared: &Shared, inputs: &Arrays) -> Result<Vec<(u32, u32)>, BuildEr
 fn rows_of(graph: &Graph) -> Arrays {
     let (offsets, neighbours) = graph.outer_rows();
     arrays([("offsets", Array::U32(offsets)), ("neighbours", Array::U32(neighbours))])
+}
+
+/// The arrays of the graph as traversals read them.
+fn inner_rows_of(graph: &Graph) -> Arrays {
+    let array = |values: &[u32]| Array::U32(values.to_vec());
+    arrays([
+        ("offsets", array(&graph.offsets)),
+        ("neighbours", array(&graph.neighbours)),
+        ("biggest", array(&graph.biggest)),
+        ("inner", array(&graph.inner)),
+        ("outer", array(&graph.outer)),
+    ])
+}
+
+/// Which of the pairs `sources`, `targets` have an edge between them.
+fn find_edges(shared: &Shared, inputs: &Arrays) -> Result<Arrays, BuildError> {
+    let pairs = pairs_of(shared, inputs)?;
+    let has_edge = |&(one, other): &(u32, u32)| u8::from(shared.graph.has_edge(one, other));
+    Ok(arrays([("edges", Array::U8(pairs.iter().map(has_edge).collect()))]))
 }
 
 /// Builds the graph of `sources` and `targets`; `size` is its number of nodes and the threads.

@@ -48,6 +48,11 @@ impl Centroids {
         self.biases.len()
     }
 
+    /// The centroids, row after row, four signed bytes a word.
+    pub fn words(&self) -> &[i32] {
+        &self.words
+    }
+
     /// Scores every list by its centroid's dot product with the query, into `scores` (whole tiles),
     /// but for a sum that all of them share.
     pub fn rank(&self, kernels: Kernels, query: &Coded, scores: &mut [i32]) {

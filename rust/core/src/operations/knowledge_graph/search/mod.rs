@@ -226,12 +226,20 @@ impl Search {
     /// The answers for given `queries` (f32, row after row) over the built vectors, or over
     /// `vectors` (f32) where they are given: `ids` (u32) and `scores` (f64), `top` a query. The op
     /// `embeddings` gives the built `vectors` themselves: `range` (u32) is the first and how many.
+    /// The op `lists` gives the index: `ids` list after list, where each of them `starts`, and the
+    /// `centroids` as words of four signed bytes.
     ///
     /// # Errors
     /// No or wrongly sized inputs, or no such op.
     pub fn evaluate(&self, op: &str, inputs: &Arrays) -> Result<Arrays, BuildError> {
         if op == "embeddings" {
             return self.vectors(inputs);
+        }
+        if op == "lists" {
+            return match rows(inputs, "vectors", self.index.dims)? {
+                None => Ok(self.lists()),
+                Some(vectors) => Ok(self.given(vectors)?.lists()),
+            };
         }
         let kind =
             SearchKind::named(op).ok_or_else(|| wrong("op", format!("there is no op `{op}`")))?;
@@ -255,6 +263,21 @@ impl Search {
             self.regenerate(id, row);
         }
         Ok(Arrays::from([("vectors".to_owned(), Array::F32(rows))]))
+    }
+
+    fn lists(&self) -> Arrays {
+        let (mut starts, mut ids) = (vec![0], Vec::with_capacity(self.index.ids.len()));
+        for list in &self.index.lists {
+            let first = list.tiles.start * codes::TILE;
+            ids.extend_from_slice(&self.index.ids[first..first + list.count]);
+            starts.push(ids.len() as u32);
+        }
+        let centroids = self.index.centroids.words().to_vec();
+        Arrays::from([
+            ("ids".to_owned(), Array::U32(ids)),
+            ("starts".to_owned(), Array::U32(starts)),
+            ("centroids".to_owned(), Array::I32(centroids)),
+        ])
     }
 
     /// The same search over other vectors.
