@@ -147,6 +147,13 @@ def vectors(parameters: SearchParameters, seed: int, first: int, count: int) -> 
     return out
 
 
+def vectors_of(parameters: SearchParameters, seed: int, ids: npt.NDArray[np.uint32]) -> Vectors:
+    """The vectors of some ids, shape (ids, dims), as they are searched."""
+    items = np.zeros((len(ids), 3), dtype=np.uint32)
+    items[:, 0] = ids
+    return stored(_around_centres(parameters, seed, _VECTORS, items), parameters.storage)
+
+
 def queries(parameters: SearchParameters, seed: int, key: int, count: int) -> Vectors:
     """The first `count` queries of request `key`, shape (count, dims); none is a vector."""
     items = np.empty((count, 3), dtype=np.uint32)
@@ -156,21 +163,29 @@ def queries(parameters: SearchParameters, seed: int, key: int, count: int) -> Ve
     return _around_centres(parameters, seed, _QUERIES, items)
 
 
+def cosines(rows: Vectors, query: Vectors) -> npt.NDArray[np.float64]:
+    """Cosine of each row with a query in float64; 0 where one has no length."""
+    wide, asked = rows.astype(np.float64), query.astype(np.float64)
+    norms = np.sqrt((wide * wide).sum(axis=1))
+    products = norms * np.sqrt((asked * asked).sum())
+    found: npt.NDArray[np.float64] = np.divide(
+        wide @ asked, products, out=np.zeros_like(norms), where=products > 0
+    )
+    return found
+
+
 def search(corpus: Vectors, asked: Vectors, top: int) -> dict[str, npt.NDArray[Any]]:
     """Exact search in float64: `ids` (u32) and `scores` (f64), `top` a query, flat.
 
     Highest cosine first, of equal ones the lowest id first; a vector of length 0 scores 0.
     """
     top = min(top, len(corpus))
-    wide = corpus.astype(np.float64)
-    norms = np.sqrt((wide * wide).sum(axis=1))
     ids = np.empty((len(asked), top), dtype=np.uint32)
     scores = np.empty((len(asked), top), dtype=np.float64)
-    for number, query in enumerate(asked.astype(np.float64)):
-        products = norms * np.sqrt((query * query).sum())
-        cosines = np.divide(wide @ query, products, out=np.zeros_like(norms), where=products > 0)
-        best = np.lexsort((np.arange(len(corpus)), -cosines))[:top]
-        ids[number], scores[number] = best, cosines[best]
+    for number, query in enumerate(asked):
+        given = cosines(corpus, query)
+        best = np.lexsort((np.arange(len(corpus)), -given))[:top]
+        ids[number], scores[number] = best, given[best]
     return {"ids": ids.reshape(-1), "scores": scores.reshape(-1)}
 
 

@@ -139,7 +139,7 @@ class KnowledgeGraph(Component):
     def resident_bytes(self, workers: int) -> int:
         """Rows and both numberings; slots and records; the pool of keys; traversal scratch."""
         nodes = self.nodes
-        graph = 4 * (nodes + 1) + 8 * self._edges() + 12 * nodes
+        graph = 4 * (nodes + 1) + 8 * self.edge_count() + 12 * nodes
         table = 4 * graphs.slot_count(nodes) + 64 * nodes
         scratch = 32 * nodes + 8 * (3 * -(-nodes // 64) + -(-nodes // 32))
         shared = graph + table + 8 * graphs.POOL_KEYS
@@ -153,7 +153,7 @@ class KnowledgeGraph(Component):
         file's edges as they were read (up to 16, as their array grows by doubling).
         """
         listed = 16 if self.file else 0
-        return (24 + listed) * self._edges() + 12 * self.nodes
+        return (24 + listed) * self.edge_count() + 12 * self.nodes
 
     def cost(self, op: Op) -> float:
         """A search's cost follows from its own vectors, dimensions, batch and lists."""
@@ -192,7 +192,8 @@ class KnowledgeGraph(Component):
         }
         return self.model_copy(update=sizes)
 
-    def _edges(self) -> int:
+    def edge_count(self) -> int:
+        """Edges that are listed, self-loops and repeats included."""
         if self.file:
             return _size_of(self.file)[1]
         if self.graph == "grid":

@@ -2,6 +2,7 @@
 
 from swarmbench.components.cuda.base import CudaComponent
 from swarmbench.components.cuda.evolution import CudaEvolution
+from swarmbench.components.cuda.knowledge_graph import CudaKnowledgeGraph
 
-_KINDS: tuple[type[CudaComponent], ...] = (CudaEvolution,)
+_KINDS: tuple[type[CudaComponent], ...] = (CudaEvolution, CudaKnowledgeGraph)
 CUDA: dict[str, type[CudaComponent]] = {kind.name: kind for kind in _KINDS}

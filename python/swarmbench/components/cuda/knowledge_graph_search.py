@@ -1,0 +1,369 @@
+"""Semantic searches on a device: exact ones by bounds, approximate ones in the nearest lists."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from swarmbench.components import embeddings
+from swarmbench.components.base import Arrays
+from swarmbench.components.cuda.base import Cost
+from swarmbench.components.cuda.knowledge_graph_corpus import (
+    CENTRES,
+    GROUP,
+    QUERIES,
+    ROW_BYTES,
+    STORAGE,
+    TILE,
+    Corpus,
+    group_count,
+)
+from swarmbench.components.cuda.knowledge_graph_tables import Lane, OpSide
+from swarmbench.components.embeddings import SearchParameters
+from swarmbench.gpu.device import Argument, Buffer
+
+#: Where the vectors of a `score_vectors` launch come from.
+NEAREST, CHOSEN, CANDIDATES, ALL = range(4)
+#: Blocks that score one query's vectors; candidates of a query that are kept.
+SCORE_BLOCKS, CAPACITY = 32, 4096
+#: Results that a block takes in before it keeps the best, as in `knowledge_graph_score.cu`.
+_ROUND = 256
+#: Queries that one pass over the codes can share, and shared memory that their codes may take.
+_PASSES, _PASS_BYTES = (16, 4, 1), 48 << 10
+#: Vectors regenerated and scored with every exact answer.
+_SLICE = 64
+_NONE = 0xFFFFFFFF
+
+Kind = Literal["semantic_search", "semantic_search_batch", "approximate_search"]
+
+HEAD = np.dtype(
+    [
+        *(("norm", "<f8"), ("floor", "<u8"), ("nearest", "<u8"), ("done", "<u8")),
+        *(("candidates", "<u4"), ("refined", "<u4"), ("chosen", "<u4"), ("scanned", "<u4")),
+        *(("residual", "<f4"), ("inverse_scale", "<f4"), ("sum", "<i4"), ("unused", "<u4")),
+    ]
+)
+_HEAD_WORDS = HEAD.itemsize // 8
+
+
+class Slots:
+    """Room for the queries of one operation, their ways and their answers."""
+
+    def __init__(self, device: Any, parameters: SearchParameters) -> None:
+        count, dims, top = parameters.batch, parameters.dims, parameters.top
+        words = group_count(dims) * GROUP // 4
+        self.asked = device.empty(count * dims, np.float32)
+        self.codes = device.empty(count * words, np.int32)
+        self.heads = device.empty(count * _HEAD_WORDS, np.uint64)
+        self.nearness = device.empty(count * parameters.lists, np.int32)
+        self.chosen = device.empty(count * parameters.lists, np.uint32)
+        self.candidates = device.empty(count * CAPACITY, np.uint32)
+        self.found_keys = device.empty(_PASSES[0] * SCORE_BLOCKS * top, np.uint64)
+        self.found_ids = device.empty(_PASSES[0] * SCORE_BLOCKS * top, np.uint32)
+        self.best_keys = device.empty(count * top, np.uint64)
+        self.best_ids = device.empty(count * top, np.uint32)
+        self.scores = device.empty(count * top, np.float64)
+        self.host_ids = device.pinned(count * top, np.uint32)
+        self.host_scores = device.pinned(count * top, np.float64)
+        self.host_heads = device.pinned(count * _HEAD_WORDS, np.uint64)
+
+    @classmethod
+    def bytes(cls, parameters: SearchParameters) -> int:
+        """Device memory of one lane's queries."""
+        dims, top = parameters.dims, parameters.top
+        query = 4 * dims + group_count(dims) * GROUP + HEAD.itemsize + 8 * parameters.lists
+        query += 4 * CAPACITY + 20 * top
+        return parameters.batch * query + 12 * _PASSES[0] * SCORE_BLOCKS * top
+
+
+class Search:
+    """One lane's searches over a corpus; `answers` has the results of the last one."""
+
+    def __init__(self, lane: Lane, slots: Slots, capacity: int = CAPACITY) -> None:
+        self.lane, self.slots = lane, slots
+        assert capacity <= CAPACITY
+        self.capacity = capacity
+
+    def ask(self, corpus: Corpus, kind: Kind, key: int, count: int, *, is_given: bool) -> None:
+        """Answers the first `count` queries of a request, or those that were uploaded."""
+        for first, size, width in passes(corpus.parameters.dims, count):
+            self._pass(corpus, kind, key, first, size, width, is_given)
+        slots, stream, top = self.slots, self.lane.stream, corpus.parameters.top
+        stream.download(slots.host_ids[: count * top], slots.best_ids.part(0, count * top))
+        stream.download(slots.host_scores[: count * top], slots.scores.part(0, count * top))
+        words = count * _HEAD_WORDS
+        stream.download(slots.host_heads[:words], slots.heads.part(0, words))
+        stream.synchronize()
+
+    def answers(self, count: int, top: int) -> Iterator[tuple[Any, Any]]:
+        """Ids and scores of each query, without the places that nothing filled."""
+        for query in range(count):
+            ids = self.slots.host_ids[query * top : (query + 1) * top]
+            filled = ids != _NONE
+            yield ids[filled], self.slots.host_scores[query * top : (query + 1) * top][filled]
+
+    def heads(self, count: int) -> npt.NDArray[Any]:
+        """What the device kept of each query."""
+        heads: npt.NDArray[Any] = self.slots.host_heads[: count * _HEAD_WORDS].view(HEAD)
+        return heads
+
+    def _pass(
+        self,
+        corpus: Corpus,
+        kind: Kind,
+        key: int,
+        first: int,
+        size: int,
+        width: int,
+        is_given: bool,
+    ) -> None:
+        """The launches of queries that share a pass over the codes."""
+        lane, parameters = self.lane, corpus.parameters
+        dims, top = np.uint32(parameters.dims), np.uint32(parameters.top)
+        keys = corpus.kernel_words(QUERIES, CENTRES)
+        asked, codes, heads, nearness, chosen = self._parts(corpus, first, size)
+        arguments: list[Argument] = [np.uint64(key), np.uint32(first), dims]
+        arguments += [np.uint32(parameters.clusters), *keys, np.uint32(is_given), top]
+        arguments += [asked, codes, heads, *self._best(corpus, first, size)]
+        lane.launch("_search", "ask_queries", 128 * size, arguments, block=128)
+        lists, queries = np.uint32(corpus.lists), np.uint32(size)
+        is_everywhere = kind == "approximate_search" and parameters.probes >= corpus.lists
+        if is_everywhere:
+            self._score(corpus, ALL, first, size)
+            return
+        arguments = [corpus.centroids, lists, dims, codes, queries, nearness, heads]
+        lane.launch("_search", "rank_lists", 32 * corpus.lists, arguments)
+        if kind == "approximate_search":
+            probes = np.uint32(parameters.probes)
+            arguments = [nearness, lists, probes, corpus.starts, heads, chosen]
+            block = lane.shape.block
+            threads = size * -(-corpus.lists // block) * block
+            lane.launch("_search", "choose_lists", threads, arguments, block=block)
+            self._score(corpus, CHOSEN, first, size)
+            return
+        self._score(corpus, NEAREST, first, size)
+        self._scan(corpus, first, size, width)
+        self._score(corpus, CANDIDATES, first, size)
+
+    def _parts(self, corpus: Corpus, first: int, size: int) -> tuple[Buffer, ...]:
+        slots, dims = self.slots, corpus.parameters.dims
+        words = corpus.groups * GROUP // 4
+        return (
+            slots.asked.part(first * dims, size * dims),
+            slots.codes.part(first * words, size * words),
+            slots.heads.part(first * _HEAD_WORDS, size * _HEAD_WORDS),
+            slots.nearness.part(first * corpus.lists, size * corpus.lists),
+            slots.chosen.part(first * corpus.lists, size * corpus.lists),
+        )
+
+    def _best(self, corpus: Corpus, first: int, size: int) -> tuple[Buffer, Buffer]:
+        top = corpus.parameters.top
+        best = (self.slots.best_keys, self.slots.best_ids)
+        return best[0].part(first * top, size * top), best[1].part(first * top, size * top)
+
+    def _scan(self, corpus: Corpus, first: int, size: int, width: int) -> None:
+        lane, slots = self.lane, self.slots
+        kernel = lane.device.kernel("knowledge_graph_search.cu", "scan_codes", {"QUERIES": width})
+        _, codes, heads, _, _ = self._parts(corpus, first, size)
+        candidates = slots.candidates.part(first * CAPACITY, size * CAPACITY)
+        arguments = (
+            *(corpus.high, corpus.low, corpus.spans, np.uint32(corpus.vectors)),
+            *(np.uint32(corpus.groups), codes, np.uint32(size), corpus.starts, heads),
+            *(candidates, np.uint32(self.capacity)),
+        )
+        grid = lane.shape.grid(lane.device, corpus.ids.count)
+        shared = corpus.groups * width * GROUP
+        lane.stream.launch(kernel, grid, lane.shape.block, arguments, shared_bytes=shared)
+
+    def _score(self, corpus: Corpus, source: int, first: int, size: int) -> None:
+        lane, slots, parameters = self.lane, self.slots, corpus.parameters
+        storage = {"STORAGE": STORAGE[parameters.storage]}
+        kernel = lane.device.kernel("knowledge_graph_score.cu", "score_vectors", storage)
+        top = parameters.top
+        asked, _, heads, _, chosen = self._parts(corpus, first, size)
+        candidates = slots.candidates.part(first * CAPACITY, size * CAPACITY)
+        arguments = (
+            *(np.uint32(source), corpus.scored, corpus.low, corpus.ids, np.uint32(corpus.vectors)),
+            *(np.uint32(parameters.dims), asked, corpus.starts, np.uint32(corpus.lists), chosen),
+            *(candidates, np.uint32(self.capacity), np.uint32(SCORE_BLOCKS), np.uint32(top)),
+            *(heads, slots.found_keys, slots.found_ids, *self._best(corpus, first, size)),
+            slots.scores.part(first * top, size * top),
+        )
+        shared = 24 * (top + _ROUND)
+        block = min(lane.shape.block, _ROUND)
+        lane.stream.launch(kernel, size * SCORE_BLOCKS, block, arguments, shared_bytes=shared)
+
+
+def passes(dims: int, count: int) -> Iterator[tuple[int, int, int]]:
+    """First query, queries, and the width of the kernel of each pass over the codes."""
+    widest = next(width for width in _PASSES if width * group_count(dims) * GROUP <= _PASS_BYTES)
+    first = 0
+    while first < count:
+        left = count - first
+        width = min((each for each in _PASSES if each >= min(left, widest)), default=widest)
+        yield first, min(left, width), width
+        first += width
+
+
+class SearchOp(OpSide):
+    """One of the three ways to search, of one lane."""
+
+    def __init__(self, lane: Lane, corpus: Corpus, search: Search, kind: Kind) -> None:
+        super().__init__(lane)
+        self.corpus, self.search, self.kind = corpus, search, kind
+        self.count = corpus.parameters.batch if kind == "semantic_search_batch" else 1
+        self.found: list[tuple[Any, Any]] = []
+
+    def run(self, key: int) -> int:
+        """Answers the queries of a request; units are queries."""
+        self.search.ask(self.corpus, self.kind, key, self.count, is_given=False)
+        self.found = list(self.search.answers(self.count, self.corpus.parameters.top))
+        return self.count
+
+    def evaluate(self, inputs: Arrays) -> Arrays:
+        """`ids` and `scores` of `queries`, over `vectors` where they are given."""
+        corpus, slots = self.corpus, self.search.slots
+        dims, top = corpus.parameters.dims, corpus.parameters.top
+        if "vectors" in inputs:
+            device = self.lane.device
+            rows = device.uploaded(inputs["vectors"])
+            given = {"vectors": inputs["vectors"]}
+            corpus = Corpus.build(
+                corpus.parameters, self.lane.native, device, corpus.seed, rows, given
+            )
+        asked, found = inputs["queries"], []
+        room = corpus.parameters.batch * dims
+        for first in range(0, len(asked), room):
+            part = np.ascontiguousarray(asked[first : first + room])
+            self.lane.stream.upload(slots.asked.part(0, len(part)), part)
+            count = len(part) // dims
+            self.search.ask(corpus, self.kind, 0, count, is_given=True)
+            found += [
+                (ids.copy(), scores.copy()) for ids, scores in self.search.answers(count, top)
+            ]
+        return {
+            "ids": np.concatenate([ids for ids, _ in found]),
+            "scores": np.concatenate([scores for _, scores in found]),
+        }
+
+    def verify(self, key: int) -> tuple[int, int]:
+        """Every answer: as many results as there are, distinct, in order, each score recomputed
+        from the vector's seed; of an exact one a slice of other vectors, which must hold nothing
+        better; one in `full_check_one_in` is held against the native search."""
+        parameters = self.corpus.parameters
+        rows = embeddings.queries(parameters, self.corpus.seed, key, self.count)
+        heads = self.search.heads(self.count)
+        wrong = 0
+        for member, (ids, scores) in enumerate(self.found):
+            is_full = (key + member) * 0x9E3779B9 % (1 << 32) % parameters.full_check_one_in == 0
+            is_right = self._is_sound(ids, scores, rows[member], key + member, heads[member])
+            if is_right and is_full:
+                right = self.lane.native.evaluate(self.kind, {"queries": rows[member].copy()})
+                is_right = np.array_equal(right["ids"], ids) and np.array_equal(
+                    right["scores"], scores
+                )
+            wrong += not is_right
+        return self.count, wrong
+
+    def _is_sound(
+        self,
+        ids: npt.NDArray[np.uint32],
+        scores: npt.NDArray[np.float64],
+        query: npt.NDArray[np.float32],
+        turn: int,
+        head: npt.NDArray[Any],
+    ) -> bool:
+        parameters, seed = self.corpus.parameters, self.corpus.seed
+        is_exact = self.kind != "approximate_search"
+        is_everywhere = is_exact or parameters.probes >= self.corpus.lists
+        present = self.corpus.vectors if is_everywhere else int(head["scanned"])
+        places = np.arange(len(ids))
+        order = np.lexsort((ids, -scores))
+        if len(ids) != min(parameters.top, present) or (ids >= parameters.vectors).any():
+            return False
+        if len(np.unique(ids)) != len(ids) or not np.array_equal(order, places):
+            return False
+        rows = embeddings.vectors_of(parameters, seed, ids)
+        if not np.array_equal(embeddings.cosines(rows, query), scores):
+            return False
+        if not is_exact or len(ids) == 0:
+            return True
+        first = turn * 0x9E3779B97F4A7C15 % (1 << 64) % parameters.vectors
+        others = np.arange(first, min(first + _SLICE, parameters.vectors), dtype=np.uint32)
+        others = others[~np.isin(others, ids)]
+        given = embeddings.cosines(embeddings.vectors_of(parameters, seed, others), query)
+        beaten = (given < scores[-1]) | ((given == scores[-1]) & (others > ids[-1]))
+        return len(ids) < parameters.top or bool(beaten.all())
+
+    def damage(self, fault: str, draw: int) -> bool:
+        """A bit of a result's id or score; the result missing, or in the next one's place too."""
+        member = draw % self.count
+        ids, scores = (values.copy() for values in self.found[member])
+        if len(ids) < (2 if fault == "doubled_result" else 1):
+            return False
+        place = (draw >> 16) % len(ids)
+        other = (place + 1) % len(ids)
+        if fault == "lost_result":
+            ids, scores = np.delete(ids, place), np.delete(scores, place)
+        elif fault == "doubled_result":
+            ids[other], scores[other] = ids[place], scores[place]
+        elif draw >> 32 & 1:
+            ids[place] ^= np.uint32(1 << (draw >> 33 & 31))
+        else:
+            scores.view(np.uint64)[place] ^= np.uint64(1 << (draw >> 33 & 63))
+        self.found[member] = (ids, scores)
+        return True
+
+    def cost(self) -> Cost:
+        """The planes and spans once a pass, the rows that were scored, and each query's own."""
+        read = written = 0
+        for first, size, _ in passes(self.corpus.parameters.dims, self.count):
+            one = self._pass_cost(first, size)
+            read, written = read + one.bytes_read, written + one.bytes_written
+        return Cost(bytes_read=read, bytes_written=written)
+
+    def _pass_cost(self, first: int, size: int) -> Cost:
+        corpus, parameters = self.corpus, self.corpus.parameters
+        dims, top, lists = parameters.dims, parameters.top, corpus.lists
+        padded = corpus.groups * GROUP
+        heads = self.search.heads(self.count)[first : first + size]
+        read = size * 4 * dims
+        written = size * (4 * dims + padded + 12 * top + HEAD.itemsize)
+        row = ROW_BYTES[parameters.storage] * dims or padded
+        merged = size * top * (12 * SCORE_BLOCKS + 12)
+
+        def score(places: int) -> None:
+            nonlocal read, written
+            read += places * (row + 4) + size * 4 * dims + merged
+            written += merged + size * 8 * top
+
+        if self.kind == "approximate_search" and parameters.probes >= lists:
+            score(corpus.vectors)
+            return Cost(bytes_read=read, bytes_written=written)
+        read += lists * dims + size * dims
+        written += size * 4 * lists
+        if self.kind == "approximate_search":
+            read += size * 4 * lists
+            score(int(heads["scanned"].sum()))
+            return Cost(bytes_read=read, bytes_written=written)
+        starts = np.empty(lists + 1, np.uint32)
+        self.lane.stream.download(starts, corpus.starts)
+        candidates = np.empty(size * CAPACITY, np.uint32)
+        part = self.search.slots.candidates.part(first * CAPACITY, size * CAPACITY)
+        self.lane.stream.download(candidates, part)
+        self.lane.stream.synchronize()
+        nearest = np.unique(~(heads["nearest"].astype(np.uint32)))
+        score(int((starts[nearest + 1] - starts[nearest]).sum()))
+        tiles = corpus.ids.count // TILE
+        refined = int(heads["refined"][0]) * corpus.groups * 16
+        read += tiles * (512 * corpus.groups + 16) + size * padded + refined
+        kept = np.minimum(heads["candidates"], self.search.capacity)
+        rows = candidates.reshape(size, CAPACITY)
+        scored = np.unique(np.concatenate([one[:n] for one, n in zip(rows, kept, strict=True)]))
+        written += 4 * int(kept.sum())
+        read += 4 * int(kept.sum())
+        score(len(scored))
+        return Cost(bytes_read=read, bytes_written=written)
