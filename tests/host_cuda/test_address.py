@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from swarmbench.gpu.emulated import compiler
+from swarmbench.gpu.host_compiler import compiler
 
 RUN = Path(__file__).parent / "address_run.py"
 SEED = str(secrets.randbits(32))

@@ -6,23 +6,18 @@ It proves answers, accesses and synchronisation, not speed: its times say nothin
 from __future__ import annotations
 
 import ctypes
-import hashlib
-import shutil
-import subprocess
 import threading
 import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 
-from swarmbench.errors import MachineError
 from swarmbench.gpu import source
-from swarmbench.gpu.cache import cached_file
 from swarmbench.gpu.device import (
     POISON,
     Argument,
@@ -33,19 +28,9 @@ from swarmbench.gpu.device import (
     Kernel,
     check_arguments,
 )
+from swarmbench.gpu.host_compiler import Build, library_path
 from swarmbench.gpu.source import KernelSource
 
-#: How the kernels are compiled: fast, with AddressSanitizer, or with every access followed.
-Build = Literal["plain", "address", "traced"]
-
-_EMULATOR = Path(__file__).parent / "emulator"
-_FLAGS = ("-std=c++20", "-O2", "-g1", "-fPIC", "-DHOST_CUDA", "-ffp-contract=off", "-w")
-_BUILD_FLAGS: dict[Build, tuple[str, ...]] = {
-    "plain": (),
-    "address": ("-fsanitize=address",),
-    "traced": ("-DHOST_CUDA_TRACED",),
-}
-_TRACED_KERNEL = "-fsanitize=thread"
 _COUNTS = (
     "read_bytes",
     "written_bytes",
@@ -297,18 +282,6 @@ def _value(argument: Argument) -> Any:
     return ctypes.c_void_p(_array(argument).ctypes.data)
 
 
-@cache
-def compiler() -> str:
-    """The host's C++ compiler; raises `MachineError` where there is none."""
-    found = shutil.which("g++")
-    if found is None:
-        raise MachineError(
-            "the emulated device compiles the kernels with `g++`, which is not installed",
-            hint="install a C++ toolchain, or leave `--device emulated` out",
-        )
-    return found
-
-
 def _kernel(library: _Library, found: Sequence[KernelSource], name: str) -> HostKernel:
     kernel = next(each for each in found if each.name == name)
     return HostKernel(kernel, library, library.loaded.host_cuda_entry(name.encode()))
@@ -316,7 +289,7 @@ def _kernel(library: _Library, found: Sequence[KernelSource], name: str) -> Host
 
 @cache
 def _library(file: str, text: str, defines: tuple[tuple[str, int], ...], build: Build) -> _Library:
-    return _Library(_loaded(_built(file, text, defines, build)))
+    return _Library(_loaded(library_path(file, text, defines, build)))
 
 
 def _loaded(path: Path) -> ctypes.CDLL:
@@ -324,44 +297,3 @@ def _loaded(path: Path) -> ctypes.CDLL:
     library.host_cuda_launch.restype = ctypes.c_char_p
     library.host_cuda_entry.restype = ctypes.c_uint32
     return library
-
-
-def _built(file: str, text: str, defines: tuple[tuple[str, int], ...], build: Build) -> Path:
-    """The library of a kernel file, compiled once for each text, emulator and set of flags."""
-    names = [each.name for each in source.parsed(file, text)]
-    entries = ", ".join(f"HOST_CUDA_ENTRY({name})" for name in names)
-    wrapper = (
-        f'#line 1 "{file}"\n{text}\n'
-        f'extern "C" const host_cuda::Entry host_cuda_entries[] = {{{entries}, {{}}}};\n'
-    )
-    flags = (*_FLAGS, *_BUILD_FLAGS[build], *(f"-D{name}={value}" for name, value in defines))
-    parts = sorted(path for path in _EMULATOR.iterdir() if path.suffix in (".h", ".cpp"))
-    headers = sorted(source.DIRECTORY.glob("*.cuh"))
-    digest = hashlib.sha256("\0".join((wrapper, *flags, compiler())).encode())
-    for path in (*parts, *headers):
-        digest.update(path.read_bytes())
-    return cached_file(
-        f"emulated/{Path(file).stem}-{digest.hexdigest()[:24]}.so",
-        lambda target: _compile(file, wrapper, flags, build, target),
-    )
-
-
-def _compile(file: str, wrapper: str, flags: tuple[str, ...], build: Build, target: Path) -> None:
-    common = [compiler(), *flags, f"-I{source.DIRECTORY}", f"-I{_EMULATOR}"]
-    objects = [target.with_suffix(f".{part}.o") for part in ("kernels", "host_cuda", "tracing")]
-    kernel_flags = [_TRACED_KERNEL] if build == "traced" else []
-    _call([*common, *kernel_flags, "-x", "c++", "-c", "-", "-o", str(objects[0])], file, wrapper)
-    for part in objects[1 : 3 if build == "traced" else 2]:
-        name = part.suffixes[-2].removeprefix(".")
-        _call([*common, "-c", str(_EMULATOR / f"{name}.cpp"), "-o", str(part)], file)
-    linked = [part for part in objects if part.exists()]
-    _call([*common, "-shared", "-o", str(target), *map(str, linked)], file)
-    for part in linked:
-        part.unlink()
-
-
-def _call(command: list[str], file: str, text: str = "") -> None:
-    ended = subprocess.run(command, input=text, capture_output=True, text=True, check=False)
-    if ended.returncode != 0:
-        first = next((line for line in ended.stderr.splitlines() if "error" in line), "")
-        raise MachineError(f"kernel file `{file}` does not compile for the host: {first}")
