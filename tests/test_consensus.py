@@ -11,7 +11,8 @@ from pydantic import ValidationError
 
 from swarmbench import _native
 from swarmbench.components.base import Arrays, same_arrays
-from swarmbench.components.consensus import CLASSES, Consensus, zipf_table
+from swarmbench.components.consensus import CLASSES, Consensus
+from swarmbench.components.zipf import zipf_table
 
 MIXES = ("uniform", "zipf", "same", "byzantine", "duplicates")
 #: One partition; several of many proposals; one proposal each.

@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 
 from swarmbench.components.base import Arrays, Component, Op
 from swarmbench.components.philox import philox, stream_key
+from swarmbench.components.zipf import zipf_ranks
 
 #: Streams of randomness, as in `consensus/votes.rs` and `consensus/election.rs`.
 DOMAIN_VOTES = 0x636F_6E73_0000_0001
@@ -134,6 +135,12 @@ class Consensus(Component):
         """Votes that decide (q)."""
         return -(-(self.agents + self.tolerated + 1) // 2)
 
+    @property
+    def faulty(self) -> int:
+        """Agents of a group, its first ones, that are faulty."""
+        share = per_65536(self.byzantine) if self.mix == "byzantine" else 0
+        return self.agents * share >> 16
+
     def ballot(self, key: int) -> Ballot:
         """What the votes of the operation `key` are about; no two keys share all three."""
         lane, ordinal = key >> 48, key & ((1 << 48) - 1)
@@ -200,7 +207,11 @@ class Consensus(Component):
 
     def votes(self, seed: int, key: int, count: int) -> Arrays:
         """Votes 0 to `count` of the operation `key`; uint32 but for value and flags (uint16)."""
-        return _Votes(self, key).draw(stream_key(seed, DOMAIN_VOTES), count)
+        return self.votes_at(seed, key, np.arange(count, dtype=np.uint32))
+
+    def votes_at(self, seed: int, key: int, index: Words) -> Arrays:
+        """The votes of the operation `key` that have these numbers, as `votes` has all."""
+        return _Votes(self, key).draw(stream_key(seed, DOMAIN_VOTES), index)
 
     def _candidates(self, seed: int, key: int) -> Arrays:
         blocks = np.zeros((-(-self.agents // 4), 4), np.uint32)
@@ -271,14 +282,15 @@ def _scaled(words: Words, bound: int) -> Words:
     return (product >> np.uint64(32)).astype(np.uint32)
 
 
-def _mixed(words: Words) -> Words:
+def mixed(words: Words) -> Words:
     """lowbias32 (Wellons, hash-prospector, 2018)."""
     words = (words ^ (words >> np.uint32(16))) * np.uint32(0x7FEB352D)
     words = (words ^ (words >> np.uint32(15))) * np.uint32(0x846CA68B)
     return words ^ (words >> np.uint32(16))
 
 
-def _per_65536(share: float) -> int:
+def per_65536(share: float) -> int:
+    """A share in units of 2^-16, rounded to the nearest."""
     return int(share * 65536.0 + 0.5)
 
 
@@ -289,12 +301,11 @@ class _Votes:
         self.consensus = consensus
         self.ballot = consensus.ballot(key)
         self.key = np.array([key & 0xFFFFFFFF, key >> 32], dtype=np.uint32)
-        high = _mixed(self.key[1:] + np.uint32(0x9E3779B9))
-        self.salt = _mixed(self.key[:1] ^ high)
+        high = mixed(self.key[1:] + np.uint32(0x9E3779B9))
+        self.salt = mixed(self.key[:1] ^ high)
 
-    def draw(self, stream: tuple[int, int], count: int) -> Arrays:
-        consensus = self.consensus
-        index = np.arange(count, dtype=np.uint32)
+    def draw(self, stream: tuple[int, int], index: Words) -> Arrays:
+        consensus, count = self.consensus, len(index)
         counters = np.zeros((count, 4), dtype=np.uint32)
         counters[:, 0] = self._origins(index) if consensus.mix == "duplicates" else index
         counters[:, 2:] = self.key
@@ -319,11 +330,11 @@ class _Votes:
 
     def _origins(self, index: Words) -> Words:
         """The draw that each vote sends: its own, or an earlier one where it repeats it."""
-        kept = np.uint64(65536 - _per_65536(self.consensus.duplicates))
+        kept = np.uint64(65536 - per_65536(self.consensus.duplicates))
         place = index.astype(np.uint64)
         before = (place * kept + np.uint64(65535)) >> np.uint64(16)
         after = ((place + np.uint64(1)) * kept + np.uint64(65535)) >> np.uint64(16)
-        chance = _mixed(index ^ self.salt).astype(np.uint64)
+        chance = mixed(index ^ self.salt).astype(np.uint64)
         earlier = (chance * before) >> np.uint64(32)
         return np.where(after > before, before, earlier).astype(np.uint32)
 
@@ -331,16 +342,16 @@ class _Votes:
         """What an honest agent votes on a proposal, always the same within one operation."""
         values = self.consensus.values
         pair = (agent * np.uint32(0x9E3779B1)) ^ (proposal * np.uint32(0x85EBCA77))
-        chance = _mixed(pair ^ self.salt)
+        chance = mixed(pair ^ self.salt)
         leading = _scaled(proposal * np.uint32(0x9E3779B1) + self.salt, values)
         own = ((chance >> np.uint32(16)) * np.uint32(values)) >> np.uint32(16)
-        agrees = (chance & np.uint32(0xFFFF)) < _per_65536(self.consensus.agreement)
+        agrees = (chance & np.uint32(0xFFFF)) < per_65536(self.consensus.agreement)
         return np.where(agrees, leading, own).astype(np.uint32)
 
     def _misbehave(self, votes: Arrays, agent: Words, words: Words) -> None:
         """Faulty agents: a third each contradict, forge their identity, mistake the round."""
         consensus = self.consensus
-        faulty = agent < consensus.agents * _per_65536(consensus.byzantine) >> 16
+        faulty = agent < consensus.faulty
         kind = (words[:, 3] >> np.uint32(16)) * np.uint32(3) >> np.uint32(16)
         contradicts = faulty & (kind == 0)
         other = _scaled(words[:, 2], consensus.values).astype(np.uint16)
@@ -349,46 +360,3 @@ class _Votes:
         votes["flags"][contradicts] = sequence[contradicts]
         votes["agent"][faulty & (kind == 1)] += np.uint32(consensus.agents)
         votes["round"][faulty & (kind == 2)] += np.uint32(1)
-
-
-def _tenth_roots(x: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """x^0.1 for x >= 1 by ten Newton steps from x^0.125, in IEEE basic operations only."""
-    root = np.sqrt(np.sqrt(np.sqrt(x)))
-    for _ in range(10):
-        squared = root * root
-        fourth = squared * squared
-        ninth = fourth * fourth * root
-        root = root - (ninth * root - x) / (10.0 * ninth)
-    return root
-
-
-def zipf_table(ranks: int) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]:
-    """Thresholds and aliases of Zipf's law with exponent 1.1 (Vose, IEEE TSE 1991)."""
-    rank = np.arange(1, ranks + 1, dtype=np.float64)
-    weights = 1.0 / (rank * _tenth_roots(rank))
-    total = 0.0
-    for weight in weights.tolist():
-        total += weight
-    full = 1 << 32
-    left: list[int] = [int(weight / total * float(ranks << 32)) for weight in weights.tolist()]
-    left[0] += (ranks << 32) - sum(left)
-    threshold, alias = [full - 1] * ranks, list(range(ranks))
-    small = [index for index in range(ranks) if left[index] < full]
-    large = [index for index in range(ranks) if left[index] >= full]
-    while small and large:
-        poor, rich = small.pop(), large[-1]
-        threshold[poor], alias[poor] = left[poor], rich
-        left[rich] -= full - left[poor]
-        if left[rich] < full:
-            small.append(large.pop())
-    return np.array(threshold, np.uint64), np.array(alias, np.uint64)
-
-
-def zipf_ranks(words: Words, ranks: int) -> Words:
-    """The ranks that uniform words draw."""
-    threshold, alias = zipf_table(ranks)
-    product = words.astype(np.uint64) * np.uint64(ranks)
-    column = (product >> np.uint64(32)).astype(np.int64)
-    kept = (product & np.uint64(0xFFFFFFFF)) < threshold[column]
-    answer: npt.NDArray[Any] = np.where(kept, column.astype(np.uint64), alias[column])
-    return answer.astype(np.uint32)

@@ -1,8 +1,9 @@
 """The components' CUDA sides; `CUDA` is the only list of them."""
 
 from swarmbench.components.cuda.base import CudaComponent
+from swarmbench.components.cuda.consensus import CudaConsensus
 from swarmbench.components.cuda.evolution import CudaEvolution
 from swarmbench.components.cuda.knowledge_graph import CudaKnowledgeGraph
 
-_KINDS: tuple[type[CudaComponent], ...] = (CudaEvolution, CudaKnowledgeGraph)
+_KINDS: tuple[type[CudaComponent], ...] = (CudaConsensus, CudaEvolution, CudaKnowledgeGraph)
 CUDA: dict[str, type[CudaComponent]] = {kind.name: kind for kind in _KINDS}
