@@ -133,7 +133,7 @@ __device__ __forceinline__ void decide_box(const Box& box, const Votes& vote, u3
 // Checked against Consensus.reference: exact, no tolerance.
 extern "C" __global__ void __launch_bounds__(1024)
 decide_shared(u64 key, u32 stream_low, u32 stream_high, u32 mix, u32 agreement, u32 faulty,
-              u32 first_sent, const uint2* __restrict__ zipf, u32 group, u32 groups, u32 round,
+              u32 first_sent, const u64* __restrict__ zipf, u32 group, u32 groups, u32 round,
               u32 proposal_first, u32 agents, u32 proposals, u32 values, u32 votes, u32 slices,
               u32* __restrict__ joined, u64* __restrict__ scratch, u32* __restrict__ answers,
               u32 answer_words) {
@@ -195,7 +195,7 @@ __device__ __forceinline__ u64 upper_half(const uint4& vote) { return vote.z | u
 // Checked against Consensus.reference: exact, no tolerance.
 extern "C" __global__ void __launch_bounds__(1024)
 generate(u64 key, u32 stream_low, u32 stream_high, u32 mix, u32 agreement, u32 faulty,
-         u32 first_sent, const uint2* __restrict__ zipf, u32 agent_first, u32 round,
+         u32 first_sent, const u64* __restrict__ zipf, u32 agent_first, u32 round,
          u32 proposal_first, u32 agents, u32 proposals, u32 values, u32 count,
          uint4* __restrict__ votes, u64* __restrict__ digest) {
     __shared__ u64 block_sums[3];

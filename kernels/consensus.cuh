@@ -51,7 +51,7 @@ struct Source {
     u32 stream_low, stream_high;
     u32 mix;
     u32 agreement, faulty, first_sent;
-    const uint2* zipf;  // threshold and alias of each proposal
+    const u64* zipf;  // of each proposal the threshold and, above it, the alias
 };
 
 // Draws the votes of one key: vote `index` is a pure function of (stream, key, index).
@@ -75,8 +75,8 @@ struct Drawn {
     // The proposal that a word draws by Zipf's law (Walker's aliases).
     __device__ __forceinline__ u32 zipf_rank(u32 word) const {
         const u32 column = scaled(word, ballot.proposals);
-        const uint2 slot = __ldg(&source.zipf[column]);
-        return word * ballot.proposals < slot.x ? column : slot.y;
+        const u64 slot = __ldg(&source.zipf[column]);
+        return word * ballot.proposals < u32(slot) ? column : u32(slot >> 32);
     }
 
     // What an honest agent votes on a proposal, always the same under one key.

@@ -94,7 +94,7 @@ __device__ __forceinline__ void file_votes(const Votes& vote, const Ballot& ball
 // Checked against Consensus.reference: exact, no tolerance.
 extern "C" __global__ void __launch_bounds__(1024)
 file_drawn(u64 key, u32 stream_low, u32 stream_high, u32 mix, u32 agreement, u32 faulty,
-           u32 first_sent, const uint2* __restrict__ zipf, u32 agent_first, u32 round,
+           u32 first_sent, const u64* __restrict__ zipf, u32 agent_first, u32 round,
            u32 proposal_first, u32 agents, u32 proposals, u32 values, u32 votes, u32 is_repeating,
            u32 slot_mask, u32 agent_bits, u32 value_bits, u32* __restrict__ cells,
            u64* __restrict__ header) {
