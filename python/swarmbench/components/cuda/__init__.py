@@ -4,6 +4,12 @@ from swarmbench.components.cuda.base import CudaComponent
 from swarmbench.components.cuda.consensus import CudaConsensus
 from swarmbench.components.cuda.evolution import CudaEvolution
 from swarmbench.components.cuda.knowledge_graph import CudaKnowledgeGraph
+from swarmbench.components.cuda.synthesis import CudaSynthesis
 
-_KINDS: tuple[type[CudaComponent], ...] = (CudaConsensus, CudaEvolution, CudaKnowledgeGraph)
+_KINDS: tuple[type[CudaComponent], ...] = (
+    CudaConsensus,
+    CudaEvolution,
+    CudaKnowledgeGraph,
+    CudaSynthesis,
+)
 CUDA: dict[str, type[CudaComponent]] = {kind.name: kind for kind in _KINDS}

@@ -17,9 +17,9 @@ const PROBES_MAX: usize = 4;
 const LINEAR_MAX: usize = 2;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Span {
-    start: u32,
-    end: u32,
+pub struct Span {
+    pub start: u32,
+    pub end: u32,
 }
 
 impl Span {
@@ -30,47 +30,47 @@ impl Span {
 
 /// The patterns of one type and one class of child counts.
 #[derive(Clone, Copy, Debug, Default)]
-struct Cell {
+pub struct Cell {
     /// Match whatever else the node is.
-    certain: Span,
+    pub certain: Span,
     /// Have to be compared.
-    linear: Span,
-    probes: Span,
+    pub linear: Span,
+    pub probes: Span,
 }
 
 /// One combination of tokens and its hash table.
 #[derive(Clone, Copy, Debug)]
-struct Probe {
-    fields: u8,
-    shift: u8,
+pub struct Probe {
+    pub fields: u8,
+    pub shift: u8,
     /// Where the table starts in `slots`.
-    slots: u32,
+    pub slots: u32,
 }
 
 /// Roots of one kind: with a type or without, with a value or without.
 #[derive(Clone, Debug)]
-struct Kind {
+pub struct Kind {
     is_typed: bool,
     is_valued: bool,
     /// Types and classes of child counts of these roots (all types, where they have none).
-    shapes: Filter,
+    pub shapes: Filter,
     /// Marks of these roots' values; where they have none, all.
-    values: Filter,
+    pub values: Filter,
     /// The row of cells of each type.
-    rows: Box<[u16; 256]>,
+    pub rows: Box<[u16; 256]>,
     /// Rows times classes; the first row is empty.
-    cells: Vec<Cell>,
+    pub cells: Vec<Cell>,
 }
 
 /// The index; see the module.
 #[derive(Clone, Debug, Default)]
 pub struct Index {
     /// Those kinds of roots that there are.
-    kinds: Vec<Kind>,
-    probes: Vec<Probe>,
-    slots: Vec<Span>,
+    pub kinds: Vec<Kind>,
+    pub probes: Vec<Probe>,
+    pub slots: Vec<Span>,
     /// Pattern numbers: lists of cells and slots.
-    listed: Vec<u32>,
+    pub listed: Vec<u32>,
 }
 
 /// Kinds of roots at most.

@@ -28,6 +28,7 @@ mod patterns;
 mod rewriting;
 mod rules;
 mod sieve;
+mod tables;
 #[cfg(test)]
 mod tests;
 mod tile;
@@ -212,6 +213,9 @@ impl Component for Synthesis {
     fn evaluate(&self, op: &str, inputs: &Arrays) -> Result<Arrays, BuildError> {
         if let Some(op) = op.strip_suffix("_inputs") {
             return self.shared.inputs(op, inputs);
+        }
+        if let Some(op) = op.strip_suffix("_tables") {
+            return tables::tables(op, inputs);
         }
         evaluate::evaluate(op, inputs)
     }

@@ -105,6 +105,12 @@ impl Rules {
         Ok(())
     }
 
+    /// How many leaves of a rule's pattern are captured.
+    pub fn captures(&self, rule: u32) -> usize {
+        let below = &self.patterns.of(rule)[1..];
+        below.iter().filter(|place| place.flags & LISTED == 0).count()
+    }
+
     /// What the leaves of a matching rule's pattern stand for, appended to `captures`.
     #[inline]
     pub fn capture(&self, rule: u32, nodes: &[Node], number: u32, captures: &mut Vec<u32>) {
