@@ -61,11 +61,13 @@ def _match(requests: Requests, index: int) -> Cost:
 
 
 def _transform(requests: Requests, index: int) -> Cost:
-    component = requests.component
-    nodes, made = component.nodes, requests.expected["transform", index].total
+    nodes, made = requests.component.nodes, requests.expected["transform", index].total
     roots, cut = requests.buffers["roots"].nbytes, 4 * requests.used["tiles"]
-    shared = 2 * (cut + _RULE_BYTES * component.rules) + 4 * 2 * 256
-    return Cost(2 * 16 * nodes + 2 * nodes + roots + shared, 2 * nodes + 16 * made + roots)
+    inputs = requests.inputs("transform", index)
+    touched, _ = Walk(inputs, requests.program("transform", inputs)).many(min(nodes, _SAMPLE))
+    rules = 4 * len(touched.words) + 2 * _RULE_BYTES * len(touched.found)
+    read = 2 * 16 * nodes + 2 * nodes + roots + 2 * cut + 4 * 2 * 256 + rules
+    return Cost(read, 2 * nodes + 16 * made + roots)
 
 
 def _expand(requests: Requests, index: int) -> Cost:

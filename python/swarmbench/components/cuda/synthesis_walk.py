@@ -24,17 +24,20 @@ _MASK64 = (1 << 64) - 1
 
 @dataclass(slots=True)
 class Touched:
-    """Words of the nodes' records and of the program, and places of the first look."""
+    """Words of the nodes' records and of the program, places that passed the first look, and
+    patterns that match somewhere."""
 
     fields: set[int] = field(default_factory=set)
     words: set[int] = field(default_factory=set)
     places: int = 0
+    found: set[int] = field(default_factory=set)
 
     def add(self, other: Touched) -> None:
         """What the other read too."""
         self.fields |= other.fields
         self.words |= other.words
         self.places += other.places
+        self.found |= other.found
 
 
 class Walk:
@@ -62,9 +65,11 @@ class Walk:
             self._touched = Touched(
                 {4 * number + _VALUE, 4 * number + _FIRST, 4 * number + _TOKEN}, set(), 1
             )
-            kept = [self._look(number, each) for each in range(4) if kinds >> 8 * each & 1]
+            for kind_of_root in range(4):
+                if kinds >> 8 * kind_of_root & 1:
+                    self._look(number, kind_of_root)
             counted.add(self._touched)
-            if any(kept):
+            if self._touched.found:
                 written.add(self._touched)
         return counted, written
 
@@ -98,8 +103,8 @@ class Walk:
     def _listed_from(self, start: int, end: int) -> Iterator[int]:
         return (self._word(self._listed + at) for at in range(start, end))
 
-    def _look(self, number: int, kind: int) -> bool:
-        """Whether some pattern of a kind of roots matches at a node."""
+    def _look(self, number: int, kind: int) -> None:
+        """Looks for the patterns of a kind of roots that match at a node."""
         token = self._nodes[number][3]
         row = self._word(self._rows + 256 * kind + (token & 0xFF))
         count = min(token >> 8 & 0xFF, _CLASSES - 1)
@@ -107,14 +112,16 @@ class Walk:
         certain, certain_end, linear, linear_end, probe, probe_end = (
             self._word(cell + at) for at in range(6)
         )
-        found = [True for _ in self._listed_from(certain, certain_end)]
-        found += [self._fits(each, number) for each in self._listed_from(linear, linear_end)]
+        self._touched.found.update(self._listed_from(certain, certain_end))
+        self._compare(number, linear, linear_end)
         for table in range(probe, probe_end):
             fields, shift, slots = (self._word(self._probes + 4 * table + at) for at in range(3))
             slot = self._slots + 2 * (slots + (self._key(number, fields) >> shift))
-            span = self._word(slot), self._word(slot + 1)
-            found += [self._fits(each, number) for each in self._listed_from(*span)]
-        return any(found)
+            self._compare(number, self._word(slot), self._word(slot + 1))
+
+    def _compare(self, number: int, start: int, end: int) -> None:
+        listed = self._listed_from(start, end)
+        self._touched.found.update(each for each in listed if self._fits(each, number))
 
     def _key(self, number: int, fields: int) -> int:
         tokens = [self._field(number, _VALUE) if fields & 1 else 0, 0, 0, 0, 0]
