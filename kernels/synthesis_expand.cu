@@ -89,7 +89,6 @@ extern "C" __global__ void expand_measure(const u32* __restrict__ numbers,
         if (!is_bound) problem = min(problem, u64(instance));
     }
     if (problem != ~u64(0)) atomicMin(answer + PROBLEM, problem);
-    __syncwarp();
     publish(size, starts, answer, sums);
 }
 

@@ -8,7 +8,6 @@ constexpr u32 TOKENS = 64;
 __device__ __forceinline__ void number_rows(const u16* trees, u32 tree, const u32* numbers,
                                             uint2* rows) {
     const u32 tokens = trees[u64(tree) * (TOKENS / 2) + lane()];
-    __syncwarp();  // those of the last tree have been read
     rows[lane()] = make_uint2(numbers[512 * lane() + (tokens & 0xFF)],
                               numbers[512 * lane() + 256 + (tokens >> 8)]);
     __syncwarp();

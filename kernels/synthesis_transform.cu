@@ -215,10 +215,9 @@ extern "C" __global__ void transform_write(
     for (u32 tile = run.first; tile < run.end; ++tile) {
         const u32 first = tiles[tile].x, length = tiles[tile + 1].x - first;
         const auto match_at = [&](u32 own, u32 fate) {
-            return Match{items, nodes, forest, replacement_of(program, fate == KEPT ? 0 : fate),
-                         first, own,   nodes[first + own]};
+            const Replacement of = fate == KEPT ? Replacement{} : replacement_of(program, fate);
+            return Match{items, nodes, forest, of, first, own, nodes[first + own]};
         };
-        __syncthreads();
         const u32 size = size_up(forest, nodes, fates, program, first, length, sums);
         for (u32 own = threadIdx.x; own < length; own += blockDim.x) {
             const u32 fate = fates[first + own];
