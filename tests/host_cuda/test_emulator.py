@@ -139,7 +139,7 @@ def test_warp_operations_and_barriers_give_what_they_are_defined_to() -> None:
 def test_the_last_block_may_read_what_all_have_published(build: Build) -> None:
     def found_by(text: str) -> int:
         device = EmulatedDevice(seed=SEED, build=build, is_random=True)
-        parts, done, found = (device.uploaded(np.zeros(n, np.uint32)) for n in (9, 1, 1))
+        parts, done, found = (device.uploaded(np.zeros(n, np.uint32)) for n in (18, 1, 1))
         kernel = device.kernel_of(text, "last_block")
         device.stream().launch(kernel, 9, 64, [parts, done, found])
         return int(found.array[0])
@@ -148,6 +148,13 @@ def test_the_last_block_may_read_what_all_have_published(build: Build) -> None:
     if build == "traced":
         with pytest.raises(EmulationError, match="data race"):
             found_by(changed(LAST_BLOCK, "__threadfence();", ""))
+        # Published at one word and met at another.
+        elsewhere = changed(LAST_BLOCK, "__threadfence();", "").replace(
+            "gridDim.x - 1;",
+            "gridDim.x - 1; __threadfence(); atomicAdd(parts + 9 + blockIdx.x, 1u);",
+        )
+        with pytest.raises(EmulationError, match="data race"):
+            found_by(elsewhere)
 
 
 def test_a_removed_barrier_is_seen() -> None:

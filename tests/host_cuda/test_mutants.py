@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -15,6 +19,8 @@ from swarmbench.gpu import source
 from swarmbench.gpu.emulated import EmulatedDevice, EmulationError
 
 SEED, KEY = 20_240_607, 12_345
+TESTS = Path(__file__).parent.parent
+RUN = Path(__file__).parent / "mutated_run.py"
 #: What is taken away, and what stands in its place.
 MUTATIONS = {
     "barrier": (r"__syncthreads\(\);", ";"),
@@ -60,25 +66,37 @@ def is_seen(name: str) -> bool:
     return False
 
 
+def fails_its_own_tests(name: str, file: str, first: int, last: int, replacement: str) -> bool:
+    """Whether the component's own tests of its kernels fail, which go more ways than `small`."""
+    tests = TESTS / f"test_cuda_{name}.py"
+    command = [sys.executable, RUN, file, str(first), str(last), replacement, tests]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert ended.returncode in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED), ended.stdout
+    return ended.returncode == pytest.ExitCode.TESTS_FAILED
+
+
 @pytest.mark.soak
 @pytest.mark.parametrize(("name", "file", "mutation", "at"), list(mutants()))
 def test_what_is_taken_away_is_seen(
     name: str, file: str, mutation: str, at: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole, (pattern, replacement) = source.text_of, MUTATIONS[mutation]
+    found = re.compile(pattern).search(whole(file), at)
+    assert found is not None
+    replaced = found.expand(replacement)
 
     def mutated(asked: str) -> str:
         text = whole(asked)
-        if asked != file:
-            return text
-        found = re.compile(pattern).search(text, at)
-        assert found is not None
-        return text[:at] + found.expand(replacement) + text[found.end() :]
+        return text[:at] + replaced + text[found.end() :] if asked == file else text
 
     monkeypatch.setattr(source, "text_of", mutated)
     source.kernels.cache_clear()
     try:
-        line = whole(file)[:at].count("\n") + 1
-        assert is_seen(name), f"{file}:{line}: without this {mutation} every check still passes"
+        seen = is_seen(name)
     finally:
         source.kernels.cache_clear()
+    line = whole(file)[:at].count("\n") + 1
+    assert seen or fails_its_own_tests(name, file, at, found.end(), replaced), (
+        f"{file}:{line}: without this {mutation} every check still passes"
+    )

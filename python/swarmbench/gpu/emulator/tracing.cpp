@@ -3,7 +3,8 @@
 // The kernels are compiled with `-fsanitize=thread`, which calls a function before each access;
 // these are the functions, and no sanitizer is linked. Two accesses of one place, one of them a
 // plain write, race unless a barrier, a warp operation of both lanes, or (between blocks) a fence
-// followed by an atomic on one side and an atomic on the other came between.
+// followed by an atomic on one side and a later atomic on the same word on the other came between,
+// at once or by way of further blocks.
 #include "common.cuh"
 #include "tracing.h"
 
@@ -32,29 +33,28 @@ struct Shadow {
     u8 read_bytes = 0, written_bytes = 0;
 };
 
-// When a block last published what it wrote, and last learned what others did.
-struct Meeting {
-    u64 released = 0, acquired = 0;
-};
+// Up to when a block, or who meets at a word, knows what each block wrote.
+using Known = std::unordered_map<u64, u64>;
 
 const Region* regions;
 u32 region_count;
 const char *dynamic_first, *dynamic_last, *static_first, *static_last;
 const char *stack_low, *stack_high, *image_first, *image_last;
 std::unordered_map<u64, Shadow> shadows;
-std::unordered_map<u64, Meeting> meetings;
+std::unordered_map<u64, Known> blocks_know, words_know;
 u64 clock_now, block_now, barrier_time;
 u32 thread_now;
 u64 common[32][32][32];  // [warp][lane][lane]: the last warp operation that both took part in
-bool fenced[1024];
+u64 fenced[1024];  // when each thread last fenced; 0: not yet
 Counts counts;
 bool is_tracing;
 char said[256];
 
 bool ordered(const Touch& before) {
     if (before.block != block_now) {
-        const u64 released = meetings[before.block].released;
-        return before.time < released && released < meetings[block_now].acquired;
+        const Known& known = blocks_know[block_now];
+        const auto found = known.find(before.block);
+        return found != known.end() && before.time < found->second;
     }
     if (before.thread == thread_now || before.time < barrier_time) return true;
     const u32 warp = thread_now / 32;
@@ -92,6 +92,26 @@ void check(const void* place, Shadow& shadow, u8 bytes, bool is_write, bool is_a
     // A whole word written anew has no readers that still matter.
     for (Touch& read : shadow.reads) read = Touch{};
     shadow.write = now;
+}
+
+void learn(Known& known, u64 block, u64 time) {
+    u64& until = known[block];
+    if (until < time) until = time;
+}
+
+// An atomic brings what its word's other users published before, and publishes what its block had
+// written before the thread's last fence.
+void meet(const void* place) {
+    const u64 word = reinterpret_cast<u64>(place);
+    const u64 fence_time = fenced[thread_now];
+    const auto met = words_know.find(word);
+    Known& own = blocks_know[block_now];
+    if (met != words_know.end())
+        for (const auto& [block, time] : met->second) learn(own, block, time);
+    if (fence_time == 0) return;
+    Known& published = words_know[word];
+    for (const auto& [block, time] : own) learn(published, block, time);
+    learn(published, block_now, fence_time);
 }
 
 const Region* region_of(const char* place, u64 bytes) {
@@ -142,7 +162,8 @@ void begin(const Region* given, u32 count, const char* dynamic, u64 dynamic_byte
     static_first = shared_first;
     static_last = shared_last;
     shadows.clear();
-    meetings.clear();
+    blocks_know.clear();
+    words_know.clear();
     counts = Counts{};
     clock_now = 1;
     is_tracing = true;
@@ -186,7 +207,7 @@ void exchange(u32 warp, u32 present) {
             if ((present >> left & 1) && (present >> right & 1)) common[warp][left][right] = time;
 }
 
-void fence() { fenced[thread_now] = true; }
+void fence() { fenced[thread_now] = ++clock_now; }
 
 void access(const void* address, u64 bytes, bool is_write, bool is_atomic) {
     const char* place = static_cast<const char*>(address);
@@ -204,9 +225,7 @@ void access(const void* address, u64 bytes, bool is_write, bool is_atomic) {
     const bool is_read = !is_write || is_atomic;
     if (is_atomic) {
         counts.atomics += 1;
-        Meeting& meeting = meetings[block_now];
-        meeting.acquired = clock_now;
-        if (fenced[thread_now]) meeting.released = clock_now;
+        if (!is_shared) meet(place);
     }
     (is_shared ? counts.shared_read_bytes : counts.read_bytes) += is_read ? bytes : 0;
     (is_shared ? counts.shared_written_bytes : counts.written_bytes) += is_write ? bytes : 0;
