@@ -84,6 +84,74 @@ extern "C" __global__ void __launch_bounds__(1024)
     *next = {mode_of(open, arcs, offsets[nodes]), 0, open, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0};
 }
 
+struct Level {
+    const u32 *offsets, *neighbours;
+    const u64 *seen, *frontier;
+    u64* next;
+    u64 open;
+    bool is_below;
+
+    // The lanes that a node has to give to its neighbours, or lacks and looks for.
+    __device__ __forceinline__ u64 wanted(u32 node) const {
+        return open & (is_below ? ~seen[node] : frontier[node]);
+    }
+
+    __device__ __forceinline__ void give(u32 to, u64 lanes) const {
+        if (lanes & ~load_relaxed(next + to)) atomicOr(next + to, lanes);
+    }
+};
+
+// Rows and arcs of theirs that a thread looked at.
+struct Looked {
+    u32 rows = 0, arcs = 0;
+};
+
+// A piece of a long row, by a whole warp.
+__device__ __forceinline__ void spread_piece(const Level& level, u32 entry, Looked* looked) {
+    const Arcs row = arcs_of(entry, level.offsets);
+    const u64 wanted = level.wanted(row.node);
+    if (wanted == 0) return;
+    looked->rows += lane() == 0;
+    u64 gathered = 0;
+    for (u32 arc = row.first + lane(); arc < row.first + row.count; arc += WARP) {
+        const u32 to = level.neighbours[arc];
+        if (level.is_below)
+            gathered |= level.frontier[to];
+        else
+            level.give(to, wanted);
+        looked->arcs += 1;
+    }
+    gathered = warp_or(gathered) & wanted;
+    if (lane() == 0 && gathered != 0) atomicOr(level.next + row.node, gathered);
+}
+
+// Each lane's short row.
+__device__ __forceinline__ void spread_rows(const Level& level, u32 node, u32 end_node,
+                                            Looked* looked) {
+    const u64 wanted = node < end_node ? level.wanted(node) : 0;
+    u32 arc = 0, end = 0;
+    if (wanted != 0) {
+        arc = level.offsets[node];
+        end = level.offsets[node + 1];
+        looked->rows += 1;
+    }
+    if (!level.is_below) {
+        each_arc(arc, end - arc, [&](bool is_arc, u32 owner, u32 place) {
+            const u64 lanes = __shfl_sync(FULL, wanted, owner);
+            if (!is_arc) return;
+            level.give(level.neighbours[place], lanes);
+            looked->arcs += 1;
+        });
+        return;
+    }
+    u64 gathered = 0;
+    for (; arc < end && (wanted & ~gathered) != 0; ++arc) {
+        gathered |= level.frontier[level.neighbours[arc]];
+        looked->arcs += 1;
+    }
+    if (gathered & wanted) level.next[node] = gathered & wanted;
+}
+
 // Spread: enters the lanes of every frontier node at its neighbours, or looks for them from there.
 //
 //   above   next[v] |= frontier[u] & open               for each arc (u, v)
@@ -97,7 +165,7 @@ extern "C" __global__ void __launch_bounds__(1024)
 // Needs   next all zero; `pieces` the entries of all rows of more than 128 arcs, of nodes below
 //         `hubs`; no other row is longer.
 // Checked against graphs.levels: exact, no tolerance.
-extern "C" __global__ void __launch_bounds__(256)
+extern "C" __global__ void __launch_bounds__(256, 3)
     batch_spread(const u32* __restrict__ offsets, const u32* __restrict__ neighbours,
                  const u32* __restrict__ pieces, u32 piece_total, u32 hubs, u32 connected,
                  const Batch* now, Tally* tally, const u64* __restrict__ seen,
@@ -106,57 +174,42 @@ extern "C" __global__ void __launch_bounds__(256)
     if (now->mode == OVER) return;
     if (threadIdx.x < 2) sums[threadIdx.x] = 0;
     __syncthreads();
-    const u64 open = now->open;
-    const bool is_below = now->mode == BELOW;
-    u32 rows = 0, looked_at = 0;
-    for (u32 number = warp_number(); number < piece_total; number += warp_count()) {
-        const Arcs row = arcs_of(pieces[number], offsets);
-        const u64 wanted = open & (is_below ? ~seen[row.node] : frontier[row.node]);
-        if (wanted == 0) continue;
-        rows += lane() == 0;
-        u64 gathered = 0;
-        for (u32 arc = row.first + lane(); arc < row.first + row.count; arc += WARP) {
-            const u32 to = neighbours[arc];
-            if (is_below)
-                gathered |= frontier[to];
-            else if (wanted & ~load_relaxed(next + to))
-                atomicOr(next + to, wanted);
-            looked_at += 1;
-        }
-        gathered = warp_or(gathered) & wanted;
-        if (lane() == 0 && gathered != 0) atomicOr(next + row.node, gathered);
-    }
+    const Level level = {offsets, neighbours, seen,     frontier,
+                         next,    now->open,  now->mode == BELOW};
+    Looked looked;
+    for (u32 number = warp_number(); number < piece_total; number += warp_count())
+        spread_piece(level, pieces[number], &looked);
     const u32 groups = (connected - hubs + WARP - 1) / WARP;
-    for (u32 group = warp_number(); group < groups; group += warp_count()) {
-        const u32 node = hubs + group * WARP + lane();
-        u64 wanted = 0;
-        if (node < connected) wanted = open & (is_below ? ~seen[node] : frontier[node]);
-        u32 arc = 0, end = 0;
-        if (wanted != 0) {
-            arc = offsets[node];
-            end = offsets[node + 1];
-            rows += 1;
-        }
-        if (is_below) {
-            u64 gathered = 0;
-            for (; arc < end && (wanted & ~gathered) != 0; ++arc) {
-                gathered |= frontier[neighbours[arc]];
-                looked_at += 1;
-            }
-            if (gathered & wanted) next[node] = gathered & wanted;
-            continue;
-        }
-        each_arc(arc, end - arc, [&](bool is_arc, u32 owner, u32 place) {
-            const u64 lanes = __shfl_sync(FULL, wanted, owner);
-            if (!is_arc) return;
-            const u32 to = neighbours[place];
-            if (lanes & ~load_relaxed(next + to)) atomicOr(next + to, lanes);
-            looked_at += 1;
-        });
-    }
-    const u32 mine[2] = {rows, looked_at};
+    for (u32 group = warp_number(); group < groups; group += warp_count())
+        spread_rows(level, hubs + group * WARP + lane(), connected, &looked);
+    const u32 mine[2] = {looked.rows, looked.arcs};
     u64* const to[2] = {&tally->rows, &tally->looked_at};
     add_up(mine, sums, to);
+}
+
+// Takes the tally of a level and says how the next one goes.
+__device__ __forceinline__ Batch decided(Batch state, Tally* tally, u64 met, u64 arcs_all) {
+    const u64 frontier_arcs = atomicExch(&tally->arcs, u64(0));
+    const u64 rows = atomicExch(&tally->rows, u64(0));
+    const u64 looked_at = atomicExch(&tally->looked_at, u64(0));
+    if (state.mode == BELOW) {
+        state.passes += 1;
+        state.pulling += rows;
+        state.pulling_squares += rows * rows;
+        state.pulled += looked_at;
+    } else {
+        state.pushing += rows;
+        state.pushed += looked_at;
+    }
+    state.reached += atomicExch(&tally->reached, u64(0));
+    state.mended += atomicExch(&tally->mended, u64(0));
+    state.last_fresh = atomicExch(&tally->fresh, u64(0));
+    state.fresh += state.last_fresh;
+    state.fresh_squares += state.last_fresh * state.last_fresh;
+    state.distance += 1;
+    state.open &= ~met;
+    state.mode = mode_of(state.open, frontier_arcs, arcs_all);
+    return state;
 }
 
 // Settle: keeps the lanes that are new at their node and says which pairs have met.
@@ -212,27 +265,6 @@ extern "C" __global__ void __launch_bounds__(256)
     }
     __syncthreads();
     if (threadIdx.x != 0) return;
-    Batch then = state;
-    const u64 frontier_arcs = atomicExch(&tally->arcs, u64(0));
-    const u64 rows = atomicExch(&tally->rows, u64(0));
-    const u64 looked_at = atomicExch(&tally->looked_at, u64(0));
-    if (state.mode == BELOW) {
-        then.passes += 1;
-        then.pulling += rows;
-        then.pulling_squares += rows * rows;
-        then.pulled += looked_at;
-    } else {
-        then.pushing += rows;
-        then.pushed += looked_at;
-    }
-    then.reached += atomicExch(&tally->reached, u64(0));
-    then.mended += atomicExch(&tally->mended, u64(0));
-    then.last_fresh = atomicExch(&tally->fresh, u64(0));
-    then.fresh += then.last_fresh;
-    then.fresh_squares += then.last_fresh * then.last_fresh;
-    then.distance += 1;
-    then.open &= ~met;
-    then.mode = mode_of(then.open, frontier_arcs, offsets[nodes]);
     tally->done = 0;
-    *after = then;
+    *after = decided(state, tally, met, offsets[nodes]);
 }

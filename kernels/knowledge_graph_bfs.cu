@@ -76,7 +76,6 @@ extern "C" __global__ void bfs_start(const u32* __restrict__ inner, const u32* _
         const u64 mode = mode_after(ABOVE, 1, degree, left, connected, is_top_down);
         *next = {mode, 0, 0, piece_count(degree), 0, 1, degree, 0, 0, 0, 0, 0, 0, 0, 0, 0};
     }
-    __syncwarp();
     const Queue rows = {queue, 0, false};
     rows.append(lane() == 0 ? root : NONE, degree, &tally->tail);
 }

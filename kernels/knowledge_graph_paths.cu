@@ -64,10 +64,30 @@ extern "C" __global__ void path_start(const u32* __restrict__ inner,
         marks[pair.from / 16] |= 1u << (pair.from % 16 * 2);
         marks[pair.to / 16] |= 2u << (pair.to % 16 * 2);
     }
-    __syncwarp();
     const Queue forward = {queue, last, false}, backward = {queue, last, true};
     forward.append(lane() == 0 ? pair.from : NONE, there, &tally->tails[0]);
     backward.append(lane() == 0 ? pair.to : NONE, back, &tally->tails[1]);
+}
+
+// Takes the tally of a launch that visited `entries` of one side's queue, and says how the next one
+// goes on.
+__device__ __forceinline__ Meeting decided(Meeting state, Tally* tally, bool is_backward) {
+    Side side = is_backward ? state.back : state.there;
+    state.met = atomicAdd(&tally->met, u64(0));
+    state.nodes += atomicExch(&tally->nodes, u64(0));
+    state.looked_at += atomicExch(&tally->looked_at, u64(0));
+    state.taken += side.entries;
+    side.first += side.entries;
+    side.entries = atomicAdd(&tally->tails[is_backward], u64(0)) - side.first;
+    side.arcs = atomicExch(&tally->arcs, u64(0));
+    side.hops += state.met == NOT_MET;
+    if (is_backward)
+        state.back = side;
+    else
+        state.there = side;
+    state.side = state.there.arcs > state.back.arcs;
+    state.mode = mode_of(state);
+    return state;
 }
 
 // Level: the side with fewer arcs visits all nodes one step further from its end.
@@ -130,21 +150,8 @@ extern "C" __global__ void __launch_bounds__(256, 3)
     u64* const to[3] = {&tally->nodes, &tally->arcs, &tally->looked_at};
     add_up(found, sums, to);
     if (!is_last_block(&tally->done, gridDim.x, &answer) || threadIdx.x != 0) return;
-    Meeting after = state;
-    after.met = atomicAdd(&tally->met, u64(0));
-    after.nodes += atomicExch(&tally->nodes, u64(0));
-    after.looked_at += atomicExch(&tally->looked_at, u64(0));
-    after.taken += entries;
-    const u64 begin = first + entries, arcs = atomicExch(&tally->arcs, u64(0));
-    const u64 count = atomicAdd(tail, u64(0)) - begin, hop = after.met == NOT_MET;
-    if (is_backward)
-        after.back = {begin, count, arcs, state.back.hops + hop};
-    else
-        after.there = {begin, count, arcs, state.there.hops + hop};
-    after.side = after.there.arcs > after.back.arcs;
-    after.mode = mode_of(after);
     tally->done = 0;
-    *next = after;
+    *next = decided(state, tally, is_backward);
 }
 
 // Walk: writes the path of a search that is over, from the meeting back to both ends.

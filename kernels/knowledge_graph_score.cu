@@ -107,10 +107,73 @@ struct Places {
     }
 };
 
+// The vectors of one query in one launch, as `score_vectors` was given them.
+struct Source {
+    u32 kind, places, capacity;
+    const u32 *starts, *chosen, *candidates;
+
+    // Run `range` of the places to score: all of a list, of the candidates, or everywhere.
+    __device__ __forceinline__ Places at(u32 range, const Head& head) const {
+        const u32 nearest = ~u32(head.nearest);
+        if (kind == NEAREST || kind == CHOSEN) {
+            const u32 list = kind == NEAREST ? nearest : chosen[range];
+            return {nullptr, starts[list], starts[list + 1] - starts[list], 0, 0};
+        }
+        if (kind == ALL) return {nullptr, 0, places, 0, 0};
+        if (head.candidates <= capacity) return {candidates, 0, head.candidates, 0, 0};
+        return {nullptr, 0, places, starts[nearest], starts[nearest + 1]};
+    }
+};
+
+// What a block keeps of the vectors that it scores: the best `top`. Returns how many vectors there
+// are for all blocks.
+__device__ __forceinline__ u32 score_places(Results* results, const Source& source,
+                                            const Head& head, u32 blocks, u32 top,
+                                            const void* vectors, const u32* low, const u32* ids,
+                                            u32 dims, const f32* row) {
+    const u32 warps = blockDim.x / WARP;
+    const u32 own = blockIdx.x % blocks * warps + threadIdx.x / WARP;
+    const u32 ranges = source.kind == CHOSEN ? head.chosen : 1;
+    u32 added = 0, seen = 0;
+    for (u32 range = 0; range < ranges; ++range) {
+        const Places given = source.at(range, head);
+        seen += given.count;
+        for (u32 base = 0; base < given.count; base += blocks * warps) {
+            const u32 number = base + own;
+            const u32 place = number < given.count ? given.at(number) : NONE;
+            Products sums = {0, 0};
+            if (place != NONE) sums = products_of(vectors, low, place, dims, row);
+            const f64 product = warp_sum(sums.with_query);
+            const f64 lengths = head.norm * sqrt(warp_sum(sums.with_itself));
+            if (lane() == 0) {
+                const u32 slot = top + added + threadIdx.x / WARP;
+                const f64 cosine = lengths > 0 ? product / lengths : 0.0;
+                results->keys[slot] = place == NONE ? 0 : key_of(cosine);
+                results->ids[slot] = place == NONE ? NONE : ids[place];
+            }
+            added += warps;
+            if (added + warps <= ROUND) continue;
+            keep_best(results, top, added);
+            added = 0;
+        }
+    }
+    keep_best(results, top, added);
+    return seen;
+}
+
+// Copies results between the room of a block and device memory, the block's threads side by side.
+__device__ __forceinline__ void copy_results(u64* to_keys, u32* to_ids, const u64* keys,
+                                             const u32* ids, u32 count) {
+    for (u32 place = threadIdx.x; place < count; place += blockDim.x) {
+        to_keys[place] = keys[place];
+        to_ids[place] = ids[place];
+    }
+}
+
 // Score: the cosine of vectors with each query, and the best of them and of those found before.
 //
 //   score(x) = (q x) / (|q| |x|) in float64, 0 where one has no length
-//   best(q) = the `top` highest of best(q) and the scores of `source`, ties by the lower id
+//   best(q) = the `top` highest of best(q) and the scores of the source, ties by the lower id
 //
 // Work    per vector: its components read once (4, 2 or 1 bytes each), 4 float64 operations per
 //         component; 12 bytes per result of a block written and read once more.
@@ -120,83 +183,42 @@ struct Places {
 // Needs   rows 16-byte aligned, dims a multiple of 8; 1 <= top <= 1024; room for blocks × top
 //         results per query; heads' `done` 0.
 // Checked against embeddings.search: exact, no tolerance.
-extern "C" __global__ void __launch_bounds__(256, 3)
-    score_vectors(u32 source, const void* __restrict__ vectors, const u32* __restrict__ low,
-          const u32* __restrict__ ids, u32 places, u32 dims, const float4* __restrict__ asked,
-          const u32* __restrict__ starts, u32 lists, const u32* __restrict__ chosen,
-          const u32* __restrict__ candidates, u32 capacity, u32 blocks, u32 top, Head* heads,
-          u64* found_keys, u32* found_ids, u64* best_keys, u32* best_ids, f64* scores) {
+extern "C" __global__ void __launch_bounds__(256, 2)
+    score_vectors(u32 kind, const void* __restrict__ vectors, const u32* __restrict__ low,
+                  const u32* __restrict__ ids, u32 places, u32 dims,
+                  const float4* __restrict__ asked, const u32* __restrict__ starts, u32 lists,
+                  const u32* __restrict__ chosen, const u32* __restrict__ candidates, u32 capacity,
+                  u32 blocks, u32 top, Head* heads, u64* found_keys, u32* found_ids,
+                  u64* best_keys, u32* best_ids, f64* scores) {
     DYNAMIC_SHARED(u64, room);
     __shared__ u32 answer;
     Results results = results_in(room, top);
     const u32 query = blockIdx.x / blocks, block = blockIdx.x % blocks;
-    const u32 warps = blockDim.x / WARP, own = block * warps + threadIdx.x / WARP;
-    const f32* row = reinterpret_cast<const f32*>(asked + u64(query) * (dims / 4));
-    const f64 norm = heads[query].norm;
-    const u32 nearest = ~u32(heads[query].nearest);
-    const u32 ranges = source == CHOSEN ? heads[query].chosen : 1;
+    Head* head = heads + query;
+    const Source source = {kind, places, capacity, starts, chosen + u64(query) * lists,
+                           candidates + u64(query) * capacity};
     for (u32 place = threadIdx.x; place < top; place += blockDim.x) {
         results.keys[place] = 0;
         results.ids[place] = NONE;
     }
-    u32 added = 0;
-    for (u32 range = 0; range < ranges; ++range) {
-        Places given = {nullptr, 0, places, 0, 0};
-        if (source == NEAREST || source == CHOSEN) {
-            const u32 list = source == NEAREST ? nearest : chosen[u64(query) * lists + range];
-            given = {nullptr, starts[list], starts[list + 1] - starts[list], 0, 0};
-        } else if (source == CANDIDATES) {
-            const u32 count = heads[query].candidates;
-            if (count <= capacity)
-                given = {candidates + u64(query) * capacity, 0, count, 0, 0};
-            else
-                given = {nullptr, 0, places, starts[nearest], starts[nearest + 1]};
-        }
-        for (u32 base = 0; base < given.count; base += blocks * warps) {
-            const u32 number = base + own;
-            const u32 place = number < given.count ? given.at(number) : NONE;
-            Products sums = {0, 0};
-            if (place != NONE) sums = products_of(vectors, low, place, dims, row);
-            const f64 product = warp_sum(sums.with_query);
-            const f64 lengths = norm * sqrt(warp_sum(sums.with_itself));
-            if (lane() == 0) {
-                const u32 slot = top + added + threadIdx.x / WARP;
-                const f64 cosine = lengths > 0 ? product / lengths : 0.0;
-                results.keys[slot] = place == NONE ? 0 : key_of(cosine);
-                results.ids[slot] = place == NONE ? NONE : ids[place];
-            }
-            added += warps;
-            if (added + warps <= ROUND) continue;
-            keep_best(&results, top, added);
-            added = 0;
-        }
-    }
-    keep_best(&results, top, added);
-    const u64 first = (u64(query) * blocks + block) * top;
-    for (u32 place = threadIdx.x; place < top; place += blockDim.x) {
-        found_keys[first + place] = results.keys[place];
-        found_ids[first + place] = results.ids[place];
-    }
-    if (!is_last_block(&heads[query].done, blocks, &answer)) return;
-    for (u32 place = threadIdx.x; place < top; place += blockDim.x) {
-        results.keys[place] = best_keys[query * top + place];
-        results.ids[place] = best_ids[query * top + place];
-    }
-    const u64 all = u64(query) * blocks * top;
+    const f32* row = reinterpret_cast<const f32*>(asked + u64(query) * (dims / 4));
+    const u32 seen =
+        score_places(&results, source, *head, blocks, top, vectors, low, ids, dims, row);
+    const u64 all = u64(query) * blocks * top, own = all + block * top, best = u64(query) * top;
+    copy_results(found_keys + own, found_ids + own, results.keys, results.ids, top);
+    if (!is_last_block(&head->done, blocks, &answer)) return;
+    copy_results(results.keys, results.ids, best_keys + best, best_ids + best, top);
     for (u32 base = 0; base < blocks * top; base += ROUND) {
         const u32 size = min(ROUND, blocks * top - base);
-        for (u32 place = threadIdx.x; place < size; place += blockDim.x) {
-            results.keys[top + place] = found_keys[all + base + place];
-            results.ids[top + place] = found_ids[all + base + place];
-        }
+        copy_results(results.keys + top, results.ids + top, found_keys + all + base,
+                     found_ids + all + base, size);
         keep_best(&results, top, size);
     }
-    for (u32 place = threadIdx.x; place < top; place += blockDim.x) {
-        best_keys[query * top + place] = results.keys[place];
-        best_ids[query * top + place] = results.ids[place];
-        scores[query * top + place] = score_of(results.keys[place]);
-    }
+    copy_results(best_keys + best, best_ids + best, results.keys, results.ids, top);
+    for (u32 place = threadIdx.x; place < top; place += blockDim.x)
+        scores[best + place] = score_of(results.keys[place]);
     if (threadIdx.x != 0) return;
-    heads[query].done = 0;
-    heads[query].floor = results.ids[top - 1] == NONE ? 0 : results.keys[top - 1];
+    head->done = 0;
+    head->scanned = seen;
+    head->floor = results.ids[top - 1] == NONE ? 0 : results.keys[top - 1];
 }

@@ -40,6 +40,23 @@ __device__ __forceinline__ f64 block_max(f64 value, f64* parts) {
     return most;
 }
 
+// Four components of a code as bytes of a word, and what they lose.
+struct Coded {
+    u32 word = 0;
+    f64 sum = 0, apart = 0;
+
+    // Enters one component of the unit query, of which a step is `scale`.
+    __device__ __forceinline__ void add(u32 byte, f32 value, f64 inverse_norm, f64 scale,
+                                        f64 inverse) {
+        const f64 unit = value * inverse_norm;
+        const f64 code = min(max(rint(unit * inverse), -127.0), 127.0);
+        const f64 lost = unit - scale * code;
+        apart += lost * lost;
+        sum += code;
+        word |= (u32(i32(code)) & 0xFF) << (8 * byte);
+    }
+};
+
 // Ask: the queries of a request, their codes, and empty results.
 //
 //   q[d] = (noise(request, 2 member)[d] + noise(cluster)[d]) / 65536, or as given
@@ -84,19 +101,15 @@ extern "C" __global__ void ask_queries(u64 request, u32 first_member, u32 dims, 
     const u32 words = (dims + GROUP - 1) / GROUP * GROUP_WORDS;
     f64 apart = 0, sum = 0;
     for (u32 word = threadIdx.x; word < words; word += blockDim.x) {
-        u32 packed = 0;
         const float4 value = word < blocks ? row[word] : make_float4(0, 0, 0, 0);
-        const f32 values[4] = {value.x, value.y, value.z, value.w};
-#pragma unroll
-        for (u32 byte = 0; byte < 4; ++byte) {
-            const f64 unit = values[byte] * inverse_norm;
-            const f64 code = min(max(rint(unit * inverse), -127.0), 127.0);
-            const f64 lost = unit - scale * code;
-            apart += lost * lost;
-            sum += code;
-            packed |= (u32(i32(code)) & 0xFF) << (8 * byte);
-        }
-        codes[u64(query) * words + word] = i32(packed);
+        Coded coded;
+        coded.add(0, value.x, inverse_norm, scale, inverse);
+        coded.add(1, value.y, inverse_norm, scale, inverse);
+        coded.add(2, value.z, inverse_norm, scale, inverse);
+        coded.add(3, value.w, inverse_norm, scale, inverse);
+        apart += coded.apart;
+        sum += coded.sum;
+        codes[u64(query) * words + word] = i32(coded.word);
     }
     apart = sqrt(block_sum(apart, parts));
     sum = block_sum(sum, parts);
@@ -146,11 +159,10 @@ extern "C" __global__ void rank_lists(const i32* __restrict__ centroids, u32 lis
 // Work    4 bytes read per list, and per list at least half as near once more all of them.
 //         Bound by the cache. Chen et al., "SPANN", NeurIPS 2021, prune lists by query likewise.
 // Launch  one thread per list: grid = queries × ceil(lists / 256), block = 256.
-// Needs   heads' `chosen` and `scanned` 0; 2^31 > 2 × 127 × 127 × dims.
+// Needs   heads' `chosen` 0; 2^31 > 2 × 127 × 127 × dims.
 // Checked against the native search's answers: exact, no tolerance.
 extern "C" __global__ void choose_lists(const i32* __restrict__ nearness, u32 lists, u32 probes,
-                                        const u32* __restrict__ starts, Head* heads,
-                                        u32* __restrict__ chosen) {
+                                        Head* heads, u32* __restrict__ chosen) {
     const u32 blocks = (lists + blockDim.x - 1) / blockDim.x;
     const u32 query = blockIdx.x / blocks;
     const u32 list = blockIdx.x % blocks * blockDim.x + threadIdx.x;
@@ -167,7 +179,6 @@ extern "C" __global__ void choose_lists(const i32* __restrict__ nearness, u32 li
     if (before >= probes) return;
     const u32 place = atomicAdd(&heads[query].chosen, 1u);
     chosen[u64(query) * lists + place] = list;
-    atomicAdd(&heads[query].scanned, starts[list + 1] - starts[list]);
 }
 
 // The largest integer that is surely not above `sought + shift`, where both were computed in f32
@@ -211,6 +222,18 @@ __device__ __forceinline__ i32 dot(uint4 halves, const int4* words, i32 sum) {
     sum = __dp4a(i32(halves.z >> 4 & mask), back.y, sum);
     sum = __dp4a(i32(halves.w & mask), back.z, sum);
     return __dp4a(i32(halves.w >> 4 & mask), back.w, sum);
+}
+
+// Dot product of the whole codes of a lane's vector with those of a query.
+__device__ __forceinline__ i32 whole_dot(const uint4* high, const uint4* low, u32 groups,
+                                         const int4* words, u32 stride) {
+    i32 sum = 0;
+    for (u32 group = 0; group < groups; ++group) {
+        const uint4 upper = high[group * WARP], lower = low[group * WARP];
+        const int4* coded = words + group * stride;
+        sum += 16 * dot(upper, coded, 0) + dot(lower, coded, 0);
+    }
+    return sum;
 }
 
 // Scan: the vectors of all lists whose bound reaches the floor of a query.
@@ -270,13 +293,8 @@ extern "C" __global__ void __launch_bounds__(256, 2)
             const u32 query = __ffs(hits) - 1;
             if (place >= skipped[query][0] && place < skipped[query][1]) continue;
             is_refined = true;
-            i32 sum = 0;
-            for (u32 group = 0; group < groups; ++group) {
-                const int4* coded = words + (group * QUERIES + query) * 2;
-                const u64 at = (u64(tile) * groups + group) * WARP + lane();
-                const uint4 upper = high[at], lower = low[at];
-                sum += 16 * dot(upper, coded, 0) + dot(lower, coded, 0);
-            }
+            const uint4* lower = low + u64(tile) * groups * WARP + lane();
+            const i32 sum = whole_dot(plane, lower, groups, words + 2 * query, 2 * QUERIES);
             if (sum < bounds[query].by_both(span)) continue;
             const u32 number = atomicAdd(&heads[query].candidates, 1u);
             if (number < capacity) candidates[u64(query) * capacity + number] = place;

@@ -21,7 +21,7 @@ struct Head {
     u32 candidates;    // places within the bound, of which the first `capacity` are kept
     u32 refined;       // vectors that the high halves did not rule out
     u32 chosen;        // lists to look into
-    u32 scanned;       // vectors in them
+    u32 scanned;       // vectors scored by the last launch that scored some
     f32 residual;      // length of what the codes lose of the unit query, rounded up
     f32 inverse_scale;
     i32 sum;           // of the coded query

@@ -15,13 +15,13 @@ from swarmbench import _native
 from swarmbench.components import graphs
 from swarmbench.components.base import Arrays, same_arrays
 from swarmbench.components.cuda.knowledge_graph import CudaKnowledgeGraph, KnowledgeGraphOperation
+from swarmbench.components.cuda.knowledge_graph_path import Path as PathSide
 from swarmbench.components.cuda.knowledge_graph_search import SearchOp, passes
 from swarmbench.components.cuda.knowledge_graph_tables import PIECE_ARCS, Shape, long_rows
-from swarmbench.components.cuda.knowledge_graph_walks import Path as PathSide
-from swarmbench.components.cuda.knowledge_graph_walks import Tree, depths_of
+from swarmbench.components.cuda.knowledge_graph_tree import Tree, depths_of
 from swarmbench.components.embeddings import OPS, SearchParameters
 from swarmbench.components.knowledge_graph import NONE, KnowledgeGraph
-from swarmbench.gpu.emulated import EmulatedDevice
+from swarmbench.gpu.emulated import Build, EmulatedDevice
 
 #: Inputs change with every run; a failure says which they were.
 SEED = secrets.randbits(32)
@@ -38,10 +38,10 @@ TRAVERSALS = ("node_lookup", "path_finding", "bfs", "path_batch")
 
 
 def lane_of(
-    component: KnowledgeGraph, shape: Shape = SHAPES[0]
+    component: KnowledgeGraph, shape: Shape = SHAPES[0], build: Build = "plain"
 ) -> tuple[KnowledgeGraphOperation, _native.Component]:
     native = component.prepare(seed=SEED, threads=2).native
-    device = EmulatedDevice(seed=SEED, is_random=True)
+    device = EmulatedDevice(seed=SEED, build=build, is_random=build == "plain")
     return CudaKnowledgeGraph(component, native, device, SEED, shape=shape).operation(), native
 
 
@@ -227,7 +227,7 @@ def test_more_candidates_than_are_kept_still_give_the_exact_answer() -> None:
     side.search.capacity = 2
     inputs = component.inputs("semantic_search_batch", SEED, 1)
     found = lane.evaluate("semantic_search_batch", inputs)
-    assert (side.search.heads(component.search.batch)["candidates"] > 2).any(), f"seed {SEED}"
+    assert (side.search.heads()["candidates"] > 2).any(), f"seed {SEED}"
     assert same_arrays(found, component.reference("semantic_search_batch", inputs)), f"seed {SEED}"
 
 
@@ -243,6 +243,36 @@ def test_few_probes_lose_results_and_the_stated_recall_says_how_many() -> None:
         shares.append(len(np.intersect1d(ids, exact)) / len(exact))
     assert 0.0 < stated < 1.0
     assert abs(np.mean(shares) - stated) < 0.25, f"seed {SEED}"
+
+
+@pytest.mark.parametrize(
+    ("component", "ops"),
+    [
+        (searching(), OPS),
+        (searching(storage="fp16", top=3), OPS),
+        (searching(storage="int8", clusters=2), OPS),
+        (graph_of("grid"), TRAVERSALS),
+        (graph_of("rmat of long rows"), TRAVERSALS),
+        (graph_of("sparse rmat"), TRAVERSALS),
+    ],
+    ids=["fp32", "fp16", "int8", "grid", "long rows", "sparse"],
+)
+def test_accesses_are_ordered_and_as_declared_at_other_sizes(
+    component: KnowledgeGraph, ops: tuple[str, ...]
+) -> None:
+    lane, _ = lane_of(component, build="traced")
+    device = lane.device
+    assert isinstance(device, EmulatedDevice)
+    for op in ops:
+        read, written = device.counts.distinct_read_bytes, device.counts.distinct_written_bytes
+        lane.run(op, secrets.randbits(32))
+        read = device.counts.distinct_read_bytes - read
+        written = device.counts.distinct_written_bytes - written
+        cost = lane.cost(op)
+        found = (read, cost.bytes_read, written, cost.bytes_written)
+        assert abs(read - cost.bytes_read) <= 0.1 * read, f"{op}: {found}, seed {SEED}"
+        assert abs(written - cost.bytes_written) <= 0.1 * written, f"{op}: {found}, seed {SEED}"
+        assert lane.verify()[1] == 0
 
 
 @pytest.mark.parametrize(

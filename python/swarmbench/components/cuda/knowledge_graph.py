@@ -10,7 +10,8 @@ from swarmbench.components.cuda.base import Cost, CudaComponent, CudaOperation, 
 from swarmbench.components.cuda.knowledge_graph_corpus import Corpus
 from swarmbench.components.cuda.knowledge_graph_distances import Distances
 from swarmbench.components.cuda.knowledge_graph_lookup import Lookup
-from swarmbench.components.cuda.knowledge_graph_search import Kind, Search, SearchOp, Slots
+from swarmbench.components.cuda.knowledge_graph_path import Path
+from swarmbench.components.cuda.knowledge_graph_search import Kind, SearchOp, Slots
 from swarmbench.components.cuda.knowledge_graph_tables import (
     GraphTables,
     Lane,
@@ -18,7 +19,7 @@ from swarmbench.components.cuda.knowledge_graph_tables import (
     Scratch,
     Shape,
 )
-from swarmbench.components.cuda.knowledge_graph_walks import Path, Tree
+from swarmbench.components.cuda.knowledge_graph_tree import Tree
 from swarmbench.components.embeddings import OPS as SEARCH_OPS
 from swarmbench.components.knowledge_graph import KnowledgeGraph
 from swarmbench.components.prepared import Progress
@@ -80,7 +81,7 @@ class KnowledgeGraphOperation(CudaOperation):
         graph, tables = cast(KnowledgeGraph, component.component), component.tables
         scratch = Scratch.build(self.device, tables.nodes, tables.edges)
         lane = Lane(self.device, self.stream, tables, component.native, component.shape, scratch)
-        search = Search(lane, Slots(self.device, graph.search))
+        slots = Slots(self.device, graph.search)
         self.sides: dict[str, OpSide] = {
             "node_lookup": Lookup(lane, graph.lookup_batch),
             "path_finding": Path(lane),
@@ -88,7 +89,7 @@ class KnowledgeGraphOperation(CudaOperation):
             "path_batch": Distances(lane),
         }
         for kind in SEARCH_OPS:
-            self.sides[kind] = SearchOp(lane, component.corpus, search, cast(Kind, kind))
+            self.sides[kind] = SearchOp(lane, component.corpus, slots, cast(Kind, kind))
         self._last: tuple[OpSide, int] | None = None
         self._planted = 0
 

@@ -30,6 +30,31 @@ class Distances(OpSide):
         super().__init__(lane)
         self.found: dict[str, int] = {}
         self.ends = lane.device.pinned(5 * _LANES, np.uint32)
+        tables, scratch = lane.tables, lane.scratch
+        sizes = [np.uint32(tables.nodes), np.uint32(tables.connected)]
+        seen, *frontiers = scratch.lanes
+        start: list[Argument] = [tables.inner, tables.outer, tables.offsets, *sizes]
+        start += [*lane.drawn(0), scratch.given, np.uint32(0), np.uint32(0)]
+        start += [scratch.states[0], scratch.tally, scratch.ends, seen, frontiers[0]]
+        self.start = lane.step("_batch", "batch_start", start, grid=1, block=1024)
+        pieces: list[Argument] = [
+            tables.pieces,
+            np.uint32(tables.piece_total),
+            np.uint32(tables.hubs),
+        ]
+        rows = [tables.offsets, tables.neighbours, *pieces, sizes[1]]
+        threads = tables.connected + 32 * tables.piece_total
+        self.levels = []
+        for turn in (1, -1):
+            now, after = scratch.states[::turn]
+            frontier, room = frontiers[::turn]
+            spread: list[Argument] = [*rows, now, scratch.tally, seen, frontier, room]
+            settle: list[Argument] = [tables.offsets, *sizes, now, after, scratch.tally]
+            settle += [scratch.ends, seen, frontier, room]
+            self.levels += [
+                lane.step("_batch", "batch_spread", spread, threads=threads),
+                lane.step("_batch", "batch_settle", settle, threads=tables.connected),
+            ]
 
     @property
     def distances(self) -> U32:
@@ -44,36 +69,17 @@ class Distances(OpSide):
     def _search(self, key: int, ends: U32 | None, count: int) -> None:
         lane, tables, scratch = self.lane, self.lane.tables, self.lane.scratch
         stream, given = lane.stream, ends is not None
-        seen, *frontiers = scratch.lanes
         if ends is not None:
             stream.upload(scratch.given, ends)
         for words in scratch.lanes:
             stream.fill(words.part(0, tables.connected), 0)
-        sizes = (np.uint32(tables.nodes), np.uint32(tables.connected))
-        states = scratch.states
-        arguments: list[Argument] = [
-            *(tables.inner, tables.outer, tables.offsets, *sizes, *lane.drawn(key)),
-            *(scratch.given, np.uint32(given), np.uint32(count), states[0], scratch.tally),
-            *(scratch.ends, seen, frontiers[0]),
-        ]
-        lane.launch("_batch", "batch_start", 1024, arguments, block=1024)
-        pieces = (tables.pieces, np.uint32(tables.piece_total), np.uint32(tables.hubs))
-        threads = tables.connected + 32 * tables.piece_total
+        self.start.arguments[5:8] = lane.drawn(key)
+        self.start.arguments[9:11] = [np.uint32(given), np.uint32(count)]
+        lane.launch(self.start)
         for _ in range(0, tables.nodes + LEVELS_PER_LOOK, LEVELS_PER_LOOK):
-            for level in range(LEVELS_PER_LOOK):
-                now, after = states[level % 2], states[1 - level % 2]
-                frontier, room = frontiers[level % 2], frontiers[1 - level % 2]
-                arguments = [
-                    *(tables.offsets, tables.neighbours, *pieces, sizes[1]),
-                    *(now, scratch.tally, seen, frontier, room),
-                ]
-                lane.launch("_batch", "batch_spread", threads, arguments)
-                arguments = [
-                    *(tables.offsets, *sizes, now, after, scratch.tally, scratch.ends),
-                    *(seen, frontier, room),
-                ]
-                lane.launch("_batch", "batch_settle", tables.connected, arguments)
-            stream.download(scratch.state, states[0])
+            for step in self.levels * (LEVELS_PER_LOOK // 2):
+                lane.launch(step)
+            stream.download(scratch.state, scratch.states[0])
             stream.download(self.ends, scratch.ends)
             stream.synchronize()
             self.found = scratch.named(BATCH)

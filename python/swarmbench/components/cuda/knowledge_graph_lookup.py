@@ -8,7 +8,7 @@ import numpy.typing as npt
 from swarmbench.components.base import Arrays
 from swarmbench.components.cuda.base import Cost
 from swarmbench.components.cuda.knowledge_graph_tables import Lane, OpSide
-from swarmbench.gpu.device import Buffer
+from swarmbench.gpu.device import Argument, Buffer
 
 #: One batch in so many is checked key by key, of the others one key in so many.
 _FULL_ONE_IN, _KEYS_ONE_IN = 8, 64
@@ -27,6 +27,15 @@ class Lookup(OpSide):
         self.device_digests = device.empty(batch, np.uint64)
         self.nodes = device.pinned(batch, np.uint32)
         self.digests = device.pinned(batch, np.uint64)
+        tables = lane.tables
+        asked: list[Argument] = [tables.pool, np.uint32(0), np.uint32(0), *lane.drawn(0)]
+        slots: list[Argument] = [
+            tables.slots,
+            np.uint32(tables.slot_count),
+            np.uint32(tables.shift),
+        ]
+        asked += [*slots, tables.records, self.device_nodes, self.device_digests]
+        self.step = lane.step("", "node_lookup", asked, grid=1)
 
     @classmethod
     def bytes(cls, batch: int) -> int:
@@ -41,13 +50,11 @@ class Lookup(OpSide):
         return self.batch
 
     def _find(self, keys: Buffer, count: int, half: int, key: int) -> None:
-        lane, tables = self.lane, self.lane.tables
-        slots = (tables.slots, np.uint32(tables.slot_count), np.uint32(tables.shift))
-        arguments = (
-            *(keys, np.uint32(count), np.uint32(half), *lane.drawn(key)),
-            *(*slots, tables.records, self.device_nodes, self.device_digests),
-        )
-        lane.launch("", "node_lookup", 4 * count, arguments, block=lane.shape.block)
+        lane = self.lane
+        step = self.step
+        step.grid = -(-4 * count // step.block)
+        step.arguments[:6] = [keys, np.uint32(count), np.uint32(half), *lane.drawn(key)]
+        lane.launch(step)
         lane.stream.download(self.nodes, self.device_nodes)
         lane.stream.download(self.digests, self.device_digests)
         lane.stream.synchronize()

@@ -21,9 +21,9 @@ from swarmbench.components.cuda.knowledge_graph_corpus import (
     Corpus,
     group_count,
 )
-from swarmbench.components.cuda.knowledge_graph_tables import Lane, OpSide
+from swarmbench.components.cuda.knowledge_graph_tables import Lane, OpSide, Step
 from swarmbench.components.embeddings import SearchParameters
-from swarmbench.gpu.device import Argument, Buffer
+from swarmbench.gpu.device import Argument, Buffer, Device
 
 #: Where the vectors of a `score_vectors` launch come from.
 NEAREST, CHOSEN, CANDIDATES, ALL = range(4)
@@ -52,7 +52,7 @@ _HEAD_WORDS = HEAD.itemsize // 8
 class Slots:
     """Room for the queries of one operation, their ways and their answers."""
 
-    def __init__(self, device: Any, parameters: SearchParameters) -> None:
+    def __init__(self, device: Device, parameters: SearchParameters) -> None:
         count, dims, top = parameters.batch, parameters.dims, parameters.top
         words = group_count(dims) * GROUP // 4
         self.asked = device.empty(count * dims, np.float32)
@@ -80,77 +80,95 @@ class Slots:
 
 
 class Search:
-    """One lane's searches over a corpus; `answers` has the results of the last one."""
+    """Searches of one lane over a corpus, of so many queries of one kind; launches and kernels are
+    ready when it is made. The lane's searches share `slots`, so the last one has its answers there.
+    """
 
-    def __init__(self, lane: Lane, slots: Slots, capacity: int = CAPACITY) -> None:
-        self.lane, self.slots = lane, slots
+    def __init__(
+        self,
+        lane: Lane,
+        slots: Slots,
+        corpus: Corpus,
+        kind: Kind,
+        count: int,
+        *,
+        is_given: bool = False,
+        capacity: int = CAPACITY,
+    ) -> None:
         assert capacity <= CAPACITY
-        self.capacity = capacity
-
-    def ask(self, corpus: Corpus, kind: Kind, key: int, count: int, *, is_given: bool) -> None:
-        """Answers the first `count` queries of a request, or those that were uploaded."""
+        self.lane, self.slots, self.corpus = lane, slots, corpus
+        self.count, self.capacity = count, capacity
+        self.asks: list[Step] = []
+        self.steps: list[Step] = []
         for first, size, width in passes(corpus.parameters.dims, count):
-            self._pass(corpus, kind, key, first, size, width, is_given)
-        slots, stream, top = self.slots, self.lane.stream, corpus.parameters.top
-        stream.download(slots.host_ids[: count * top], slots.best_ids.part(0, count * top))
-        stream.download(slots.host_scores[: count * top], slots.scores.part(0, count * top))
-        words = count * _HEAD_WORDS
+            self.asks.append(self._ask(first, size, is_given))
+            self.steps += [self.asks[-1], *self._rest(kind, first, size, width)]
+
+    def answer(self, key: int) -> None:
+        """Answers the queries of a request, or those that were uploaded."""
+        for step in self.asks:
+            step.arguments[0] = np.uint64(key)
+        for step in self.steps:
+            self.lane.launch(step)
+        slots, stream, top = self.slots, self.lane.stream, self.corpus.parameters.top
+        filled, words = self.count * top, self.count * _HEAD_WORDS
+        stream.download(slots.host_ids[:filled], slots.best_ids.part(0, filled))
+        stream.download(slots.host_scores[:filled], slots.scores.part(0, filled))
         stream.download(slots.host_heads[:words], slots.heads.part(0, words))
         stream.synchronize()
 
-    def answers(self, count: int, top: int) -> Iterator[tuple[Any, Any]]:
+    def answers(self) -> Iterator[tuple[Any, Any]]:
         """Ids and scores of each query, without the places that nothing filled."""
-        for query in range(count):
+        top = self.corpus.parameters.top
+        for query in range(self.count):
             ids = self.slots.host_ids[query * top : (query + 1) * top]
             filled = ids != _NONE
             yield ids[filled], self.slots.host_scores[query * top : (query + 1) * top][filled]
 
-    def heads(self, count: int) -> npt.NDArray[Any]:
+    def heads(self) -> npt.NDArray[Any]:
         """What the device kept of each query."""
-        heads: npt.NDArray[Any] = self.slots.host_heads[: count * _HEAD_WORDS].view(HEAD)
+        heads: npt.NDArray[Any] = self.slots.host_heads[: self.count * _HEAD_WORDS].view(HEAD)
         return heads
 
-    def _pass(
-        self,
-        corpus: Corpus,
-        kind: Kind,
-        key: int,
-        first: int,
-        size: int,
-        width: int,
-        is_given: bool,
-    ) -> None:
-        """The launches of queries that share a pass over the codes."""
-        lane, parameters = self.lane, corpus.parameters
-        dims, top = np.uint32(parameters.dims), np.uint32(parameters.top)
-        keys = corpus.kernel_words(QUERIES, CENTRES)
-        asked, codes, heads, nearness, chosen = self._parts(corpus, first, size)
-        arguments: list[Argument] = [np.uint64(key), np.uint32(first), dims]
-        arguments += [np.uint32(parameters.clusters), *keys, np.uint32(is_given), top]
-        arguments += [asked, codes, heads, *self._best(corpus, first, size)]
-        lane.launch("_search", "ask_queries", 128 * size, arguments, block=128)
-        lists, queries = np.uint32(corpus.lists), np.uint32(size)
-        is_everywhere = kind == "approximate_search" and parameters.probes >= corpus.lists
-        if is_everywhere:
-            self._score(corpus, ALL, first, size)
+    def _rest(self, kind: Kind, first: int, size: int, width: int) -> Iterator[Step]:
+        """The launches after the queries of a pass are there."""
+        lane, corpus, parameters = self.lane, self.corpus, self.corpus.parameters
+        if kind == "approximate_search" and parameters.probes >= corpus.lists:
+            yield self._score(ALL, first, size)
             return
-        arguments = [corpus.centroids, lists, dims, codes, queries, nearness, heads]
-        lane.launch("_search", "rank_lists", 32 * corpus.lists, arguments)
+        _, codes, heads, nearness, chosen = self._parts(first, size)
+        lists = np.uint32(corpus.lists)
+        rank: list[Argument] = [
+            corpus.centroids,
+            lists,
+            np.uint32(parameters.dims),
+            codes,
+            np.uint32(size),
+        ]
+        rank += [nearness, heads]
+        yield lane.step("_search", "rank_lists", rank, threads=32 * corpus.lists)
         if kind == "approximate_search":
-            probes = np.uint32(parameters.probes)
-            arguments = [nearness, lists, probes, corpus.starts, heads, chosen]
-            block = lane.shape.block
-            threads = size * -(-corpus.lists // block) * block
-            lane.launch("_search", "choose_lists", threads, arguments, block=block)
-            self._score(corpus, CHOSEN, first, size)
+            choose: list[Argument] = [nearness, lists, np.uint32(parameters.probes), heads, chosen]
+            grid = size * -(-corpus.lists // lane.shape.block)
+            yield lane.step("_search", "choose_lists", choose, grid=grid)
+            yield self._score(CHOSEN, first, size)
             return
-        self._score(corpus, NEAREST, first, size)
-        self._scan(corpus, first, size, width)
-        self._score(corpus, CANDIDATES, first, size)
+        yield self._score(NEAREST, first, size)
+        yield self._scan(first, size, width)
+        yield self._score(CANDIDATES, first, size)
 
-    def _parts(self, corpus: Corpus, first: int, size: int) -> tuple[Buffer, ...]:
-        slots, dims = self.slots, corpus.parameters.dims
-        words = corpus.groups * GROUP // 4
+    def _ask(self, first: int, size: int, is_given: bool) -> Step:
+        corpus, parameters = self.corpus, self.corpus.parameters
+        asked, codes, heads, _, _ = self._parts(first, size)
+        ask: list[Argument] = [np.uint64(0), np.uint32(first), np.uint32(parameters.dims)]
+        ask += [np.uint32(parameters.clusters), *corpus.kernel_words(QUERIES, CENTRES)]
+        ask += [np.uint32(is_given), np.uint32(parameters.top), asked, codes, heads]
+        ask += self._best(first, size)
+        return self.lane.step("_search", "ask_queries", ask, grid=size, block=128)
+
+    def _parts(self, first: int, size: int) -> tuple[Buffer, ...]:
+        slots, corpus = self.slots, self.corpus
+        dims, words = corpus.parameters.dims, corpus.groups * GROUP // 4
         return (
             slots.asked.part(first * dims, size * dims),
             slots.codes.part(first * words, size * words),
@@ -159,42 +177,48 @@ class Search:
             slots.chosen.part(first * corpus.lists, size * corpus.lists),
         )
 
-    def _best(self, corpus: Corpus, first: int, size: int) -> tuple[Buffer, Buffer]:
-        top = corpus.parameters.top
+    def _best(self, first: int, size: int) -> tuple[Buffer, Buffer]:
+        top = self.corpus.parameters.top
         best = (self.slots.best_keys, self.slots.best_ids)
         return best[0].part(first * top, size * top), best[1].part(first * top, size * top)
 
-    def _scan(self, corpus: Corpus, first: int, size: int, width: int) -> None:
-        lane, slots = self.lane, self.slots
-        kernel = lane.device.kernel("knowledge_graph_search.cu", "scan_codes", {"QUERIES": width})
-        _, codes, heads, _, _ = self._parts(corpus, first, size)
-        candidates = slots.candidates.part(first * CAPACITY, size * CAPACITY)
-        arguments = (
-            *(corpus.high, corpus.low, corpus.spans, np.uint32(corpus.vectors)),
-            *(np.uint32(corpus.groups), codes, np.uint32(size), corpus.starts, heads),
-            *(candidates, np.uint32(self.capacity)),
+    def _scan(self, first: int, size: int, width: int) -> Step:
+        corpus = self.corpus
+        _, codes, heads, _, _ = self._parts(first, size)
+        scan: list[Argument] = [corpus.high, corpus.low, corpus.spans, np.uint32(corpus.vectors)]
+        scan += [np.uint32(corpus.groups), codes, np.uint32(size), corpus.starts, heads]
+        scan += [self._candidates(first, size), np.uint32(self.capacity)]
+        return self.lane.step(
+            "_search",
+            "scan_codes",
+            scan,
+            threads=corpus.ids.count,
+            shared_bytes=corpus.groups * width * GROUP,
+            defines={"QUERIES": width},
         )
-        grid = lane.shape.grid(lane.device, corpus.ids.count)
-        shared = corpus.groups * width * GROUP
-        lane.stream.launch(kernel, grid, lane.shape.block, arguments, shared_bytes=shared)
 
-    def _score(self, corpus: Corpus, source: int, first: int, size: int) -> None:
-        lane, slots, parameters = self.lane, self.slots, corpus.parameters
-        storage = {"STORAGE": STORAGE[parameters.storage]}
-        kernel = lane.device.kernel("knowledge_graph_score.cu", "score_vectors", storage)
+    def _candidates(self, first: int, size: int) -> Buffer:
+        return self.slots.candidates.part(first * CAPACITY, size * CAPACITY)
+
+    def _score(self, source: int, first: int, size: int) -> Step:
+        corpus, slots, parameters = self.corpus, self.slots, self.corpus.parameters
         top = parameters.top
-        asked, _, heads, _, chosen = self._parts(corpus, first, size)
-        candidates = slots.candidates.part(first * CAPACITY, size * CAPACITY)
-        arguments = (
-            *(np.uint32(source), corpus.scored, corpus.low, corpus.ids, np.uint32(corpus.vectors)),
-            *(np.uint32(parameters.dims), asked, corpus.starts, np.uint32(corpus.lists), chosen),
-            *(candidates, np.uint32(self.capacity), np.uint32(SCORE_BLOCKS), np.uint32(top)),
-            *(heads, slots.found_keys, slots.found_ids, *self._best(corpus, first, size)),
-            slots.scores.part(first * top, size * top),
+        asked, _, heads, _, chosen = self._parts(first, size)
+        score: list[Argument] = [np.uint32(source), corpus.scored, corpus.low, corpus.ids]
+        score += [np.uint32(corpus.vectors), np.uint32(parameters.dims), asked, corpus.starts]
+        score += [np.uint32(corpus.lists), chosen, self._candidates(first, size)]
+        score += [np.uint32(self.capacity), np.uint32(SCORE_BLOCKS), np.uint32(top), heads]
+        score += [slots.found_keys, slots.found_ids, *self._best(first, size)]
+        score.append(slots.scores.part(first * top, size * top))
+        return self.lane.step(
+            "_score",
+            "score_vectors",
+            score,
+            grid=size * SCORE_BLOCKS,
+            block=min(self.lane.shape.block, _ROUND),
+            shared_bytes=24 * (top + _ROUND),
+            defines={"STORAGE": STORAGE[parameters.storage]},
         )
-        shared = 24 * (top + _ROUND)
-        block = min(lane.shape.block, _ROUND)
-        lane.stream.launch(kernel, size * SCORE_BLOCKS, block, arguments, shared_bytes=shared)
 
 
 def passes(dims: int, count: int) -> Iterator[tuple[int, int, int]]:
@@ -211,22 +235,22 @@ def passes(dims: int, count: int) -> Iterator[tuple[int, int, int]]:
 class SearchOp(OpSide):
     """One of the three ways to search, of one lane."""
 
-    def __init__(self, lane: Lane, corpus: Corpus, search: Search, kind: Kind) -> None:
+    def __init__(self, lane: Lane, corpus: Corpus, slots: Slots, kind: Kind) -> None:
         super().__init__(lane)
-        self.corpus, self.search, self.kind = corpus, search, kind
+        self.corpus, self.slots, self.kind = corpus, slots, kind
         self.count = corpus.parameters.batch if kind == "semantic_search_batch" else 1
+        self.search = Search(lane, slots, corpus, kind, self.count)
         self.found: list[tuple[Any, Any]] = []
 
     def run(self, key: int) -> int:
         """Answers the queries of a request; units are queries."""
-        self.search.ask(self.corpus, self.kind, key, self.count, is_given=False)
-        self.found = list(self.search.answers(self.count, self.corpus.parameters.top))
+        self.search.answer(key)
+        self.found = list(self.search.answers())
         return self.count
 
     def evaluate(self, inputs: Arrays) -> Arrays:
         """`ids` and `scores` of `queries`, over `vectors` where they are given."""
-        corpus, slots = self.corpus, self.search.slots
-        dims, top = corpus.parameters.dims, corpus.parameters.top
+        corpus, slots, dims = self.corpus, self.slots, self.corpus.parameters.dims
         if "vectors" in inputs:
             device = self.lane.device
             rows = device.uploaded(inputs["vectors"])
@@ -239,11 +263,13 @@ class SearchOp(OpSide):
         for first in range(0, len(asked), room):
             part = np.ascontiguousarray(asked[first : first + room])
             self.lane.stream.upload(slots.asked.part(0, len(part)), part)
-            count = len(part) // dims
-            self.search.ask(corpus, self.kind, 0, count, is_given=True)
-            found += [
-                (ids.copy(), scores.copy()) for ids, scores in self.search.answers(count, top)
-            ]
+            search = Search(
+                *(self.lane, slots, corpus, self.kind, len(part) // dims),
+                is_given=True,
+                capacity=self.search.capacity,
+            )
+            search.answer(0)
+            found += [(ids.copy(), scores.copy()) for ids, scores in search.answers()]
         return {
             "ids": np.concatenate([ids for ids, _ in found]),
             "scores": np.concatenate([scores for _, scores in found]),
@@ -255,7 +281,7 @@ class SearchOp(OpSide):
         better; one in `full_check_one_in` is held against the native search."""
         parameters = self.corpus.parameters
         rows = embeddings.queries(parameters, self.corpus.seed, key, self.count)
-        heads = self.search.heads(self.count)
+        heads = self.search.heads()
         wrong = 0
         for member, (ids, scores) in enumerate(self.found):
             is_full = (key + member) * 0x9E3779B9 % (1 << 32) % parameters.full_check_one_in == 0
@@ -278,8 +304,7 @@ class SearchOp(OpSide):
     ) -> bool:
         parameters, seed = self.corpus.parameters, self.corpus.seed
         is_exact = self.kind != "approximate_search"
-        is_everywhere = is_exact or parameters.probes >= self.corpus.lists
-        present = self.corpus.vectors if is_everywhere else int(head["scanned"])
+        present = self.corpus.vectors if is_exact else int(head["scanned"])
         places = np.arange(len(ids))
         order = np.lexsort((ids, -scores))
         if len(ids) != min(parameters.top, present) or (ids >= parameters.vectors).any():
@@ -329,10 +354,10 @@ class SearchOp(OpSide):
         corpus, parameters = self.corpus, self.corpus.parameters
         dims, top, lists = parameters.dims, parameters.top, corpus.lists
         padded = corpus.groups * GROUP
-        heads = self.search.heads(self.count)[first : first + size]
+        heads = self.search.heads()[first : first + size]
         read = size * 4 * dims
         written = size * (4 * dims + padded + 12 * top + HEAD.itemsize)
-        row = ROW_BYTES[parameters.storage] * dims or padded
+        row = max(1, ROW_BYTES[parameters.storage]) * dims
         merged = size * top * (12 * SCORE_BLOCKS + 12)
 
         def score(places: int) -> None:
@@ -352,7 +377,7 @@ class SearchOp(OpSide):
         starts = np.empty(lists + 1, np.uint32)
         self.lane.stream.download(starts, corpus.starts)
         candidates = np.empty(size * CAPACITY, np.uint32)
-        part = self.search.slots.candidates.part(first * CAPACITY, size * CAPACITY)
+        part = self.slots.candidates.part(first * CAPACITY, size * CAPACITY)
         self.lane.stream.download(candidates, part)
         self.lane.stream.synchronize()
         nearest = np.unique(~(heads["nearest"].astype(np.uint32)))

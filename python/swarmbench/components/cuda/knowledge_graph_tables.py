@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +16,7 @@ from swarmbench.components.base import Arrays
 from swarmbench.components.cuda.base import Cost
 from swarmbench.components.knowledge_graph import KnowledgeGraph
 from swarmbench.components.philox import stream_key
-from swarmbench.gpu.device import Argument, Buffer, Device, Stream
+from swarmbench.gpu.device import Argument, Buffer, Device, Kernel, Stream
 
 #: Streams of random words, as `graphs` names them.
 KEYS, POOL, REQUESTS = 0x6B670002, 0x6B670003, 0x6B670004
@@ -41,6 +41,8 @@ BATCH = (
 #: Levels enqueued between two looks at whether a search is over; even, so that the two states have
 #: the same parts each time.
 LEVELS_PER_LOOK = 8
+#: Read and written by a start: 64 words of draws and the ends of rows, and the state.
+START_BYTES = (4 * 64 + 32, 200)
 #: The mode of a traversal that has ended.
 OVER = 3
 _STATE_WORDS = max(len(TRAVERSAL), len(MEETING), len(BATCH))
@@ -104,6 +106,8 @@ class GraphTables:
     records: Buffer
     pool: Buffer
     request_key: tuple[np.uint32, np.uint32]
+    #: Own numbers of the inner nodes, on the host: for checks.
+    outer_nodes: npt.NDArray[np.uint32] = field(repr=False)
 
     @property
     def shift(self) -> int:
@@ -156,6 +160,7 @@ class GraphTables:
             records=device.empty(8 * nodes, np.uint64),
             pool=device.empty(graphs.POOL_KEYS, np.uint64),
             request_key=(np.uint32(low), np.uint32(high)),
+            outer_nodes=rows["outer"],
         )
         tables._write_records(stream, seed)
         return tables
@@ -246,6 +251,17 @@ class Scratch:
 
 
 @dataclass(slots=True)
+class Step:
+    """A launch that is ready to be made."""
+
+    kernel: Kernel
+    grid: int
+    block: int
+    arguments: list[Argument]
+    shared_bytes: int = 0
+
+
+@dataclass(slots=True)
 class Lane:
     """What every op type of one lane works with."""
 
@@ -256,16 +272,29 @@ class Lane:
     shape: Shape
     scratch: Scratch
 
-    def launch(
-        self, file: str, name: str, threads: int, arguments: Sequence[Argument], block: int = 0
-    ) -> None:
-        """A kernel over so many threads with work, in the lane's shape or in given blocks."""
-        kernel = self.device.kernel(f"knowledge_graph{file}.cu", name)
-        if block:
-            self.stream.launch(kernel, max(1, -(-threads // block)), block, arguments)
-        else:
-            grid = self.shape.grid(self.device, threads)
-            self.stream.launch(kernel, grid, self.shape.block, arguments)
+    def step(
+        self,
+        file: str,
+        name: str,
+        arguments: Sequence[Argument],
+        *,
+        threads: int = 0,
+        grid: int = 0,
+        block: int = 0,
+        shared_bytes: int = 0,
+        defines: Mapping[str, int] | None = None,
+    ) -> Step:
+        """A launch, its kernel compiled and loaded now: over so many threads with work in the
+        lane's shape, or over a given grid."""
+        kernel = self.device.kernel(f"knowledge_graph{file}.cu", name, defines)
+        grid = grid or self.shape.grid(self.device, threads)
+        return Step(kernel, grid, block or self.shape.block, list(arguments), shared_bytes)
+
+    def launch(self, step: Step) -> None:
+        """Enqueues a launch."""
+        self.stream.launch(
+            step.kernel, step.grid, step.block, step.arguments, shared_bytes=step.shared_bytes
+        )
 
     def drawn(self, key: int) -> tuple[np.uint64, np.uint32, np.uint32]:
         """A request as the kernels draw from it."""
