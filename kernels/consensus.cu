@@ -71,11 +71,11 @@ __device__ bool join_boxes(const Box& box, u32* totals, u32* joined, u64* scratc
 // Takes what was joined into this block, and leaves `joined` and `scratch` as they were before.
 __device__ void take_joined(const Box& box, u32* totals, u32* joined, u64* scratch) {
     for (u32 i = threadIdx.x; i < box.cells; i += blockDim.x) {
-        box.cell[i] = load_relaxed(&joined[i]);
-        store_relaxed(&joined[i], EMPTY);
+        box.cell[i] = __ldcg(&joined[i]);
+        joined[i] = EMPTY;
     }
-    if (threadIdx.x < TOTALS) totals[threadIdx.x] = u32(atomicExch(&scratch[threadIdx.x], u64(0)));
-    if (threadIdx.x == 0) scratch[FINISHED] = 0;
+    if (threadIdx.x < TOTALS) totals[threadIdx.x] = u32(__ldcg(&scratch[threadIdx.x]));
+    if (threadIdx.x <= FINISHED) scratch[threadIdx.x] = 0;
     __syncthreads();
 }
 

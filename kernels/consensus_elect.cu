@@ -39,9 +39,9 @@ __device__ __forceinline__ void elect_best(Best best, u64* packed, u64* highest,
     __threadfence();
     if (atomicAdd(&meeting[FINISHED], u64(1)) != gridDim.x - 1) return;
     __threadfence();
-    answer[PACKED] = atomicExch(&meeting[PACKED], u64(0));
-    answer[HIGHEST] = atomicExch(&meeting[HIGHEST], u64(0));
-    atomicExch(&meeting[FINISHED], u64(0));
+    answer[PACKED] = __ldcg(&meeting[PACKED]);
+    answer[HIGHEST] = __ldcg(&meeting[HIGHEST]);
+    meeting[PACKED] = meeting[HIGHEST] = meeting[FINISHED] = 0;
 }
 
 // Draws the scores of a group's agents and elects its leader.

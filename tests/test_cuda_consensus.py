@@ -127,6 +127,36 @@ def test_votes_of_one_agent_leave_its_first_one_and_evidence_in_any_order(kind: 
         assert right["evidence"][0] > 0 or turn % 3 == 0
 
 
+@every_kind
+@pytest.mark.parametrize("agents", [1, 2, 4, 5, 8, 30])
+def test_a_quorum_decides_and_one_vote_less_does_not(agents: int, kind: Kind) -> None:
+    """Nor does a quorum among more equivocating agents than are tolerated."""
+    component = Consensus(batch=64, agents=agents, proposals=2, stored_votes=64)
+    lane, quorum, tolerated = (
+        built(component).operation(kind),
+        component.quorum,
+        component.tolerated,
+    )
+
+    def decision(voters: int, equivocators: int) -> int:
+        agent = np.concatenate([np.arange(voters), np.arange(equivocators)]).astype(np.uint32)
+        votes: Arrays = {
+            "key": np.zeros(1, np.uint64),
+            "agent": agent,
+            "proposal": np.ones(len(agent), np.uint32),
+            "value": np.repeat([2, 3], [voters, equivocators]).astype(np.uint16),
+            "flags": np.repeat([0, 1], [voters, equivocators]).astype(np.uint16),
+            "round": np.zeros(len(agent), np.uint32),
+        }
+        found = lane.evaluate("decide", votes)
+        assert same_arrays(found, component.reference("decide", votes))
+        return int(found["decision"][1])
+
+    assert decision(quorum, 0) == decision(quorum, tolerated) == 2
+    assert decision(quorum - 1, 0) == -1
+    assert decision(quorum, tolerated + 1) == -1
+
+
 @every_mix
 def test_one_launch_decides_the_batches_of_many_keys(mix: Mix) -> None:
     component = Consensus(mix=mix, groups=5, oracle_every=1)
