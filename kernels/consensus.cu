@@ -35,9 +35,8 @@ __device__ __forceinline__ void fill_box(const Box& box, const Votes& vote, u32 
 
     u32 valid = 0, tallied = 0;
     for_each_vote(vote, votes, first, step, [&](const uint4& seen) {
-        const u32 faults = faults_of(seen, box.ballot);
-        if (faults != 0) {
-            atomicAdd(&totals[FAULTY + __ffs(faults) - 1], 1u);
+        if (!is_valid(seen, box.ballot)) {
+            count_fault(seen, box.ballot, totals);
             return;
         }
         ++valid;
@@ -121,7 +120,7 @@ __device__ __forceinline__ void decide_box(const Box& box, const Votes& vote, u3
 //   decided[p]   = the value v with counts[p, v] >= quorum, unless more than f agents voted for two
 //
 // Work    per vote: no memory but 8 bytes of a table that stays in the cache (Zipf's law only),
-//         about 110 integer operations, half of them Philox, and one load or minimum in shared
+//         about 100 integer operations, half of them Philox, and one load or minimum in shared
 //         memory. Bound by integer arithmetic. Per answer: 64 + 4 proposals (values + 2) bytes
 //         written. A split batch adds 4 bytes per cell and block, which stay in the second-level
 //         cache.
@@ -131,7 +130,7 @@ __device__ __forceinline__ void decide_box(const Box& box, const Votes& vote, u3
 // Needs   answers begin at multiples of 8 bytes, `answer_words` (even) apart; with slices > 1
 //         `joined` all ones (a word per cell) and `scratch` zero, which the launch leaves so.
 // Checked against Consensus.reference: exact, no tolerance.
-extern "C" __global__ void __launch_bounds__(1024)
+extern "C" __global__ void __launch_bounds__(1024, 1)
 decide_shared(u64 key, u32 stream_low, u32 stream_high, u32 mix, u32 agreement, u32 faulty,
               u32 first_sent, const u64* __restrict__ zipf, u32 group, u32 groups, u32 round,
               u32 proposal_first, u32 agents, u32 proposals, u32 values, u32 votes, u32 slices,
@@ -157,7 +156,7 @@ decide_shared(u64 key, u32 stream_low, u32 stream_high, u32 mix, u32 agreement, 
 // Launch  grid = slices, block a multiple of 32 up to 1024; shared memory as in `decide_shared`.
 // Needs   `stored` aligned to 16 bytes; the rest as in `decide_shared`.
 // Checked against Consensus.reference: exact, no tolerance.
-extern "C" __global__ void __launch_bounds__(1024)
+extern "C" __global__ void __launch_bounds__(1024, 1)
 tally_shared(const uint4* __restrict__ stored, u32 agent_first, u32 round, u32 proposal_first,
              u32 agents, u32 proposals, u32 values, u32 votes, u32 slices,
              u32* __restrict__ joined, u64* __restrict__ scratch, u32* __restrict__ answer) {
@@ -193,7 +192,7 @@ __device__ __forceinline__ u64 upper_half(const uint4& vote) { return vote.z | u
 // Launch  a thread takes every (grid * block)-th vote: any grid, block a multiple of 32.
 // Needs   `votes` aligned to 16 bytes; `digest` zero.
 // Checked against Consensus.reference: exact, no tolerance.
-extern "C" __global__ void __launch_bounds__(1024)
+extern "C" __global__ void __launch_bounds__(1024, 1)
 generate(u64 key, u32 stream_low, u32 stream_high, u32 mix, u32 agreement, u32 faulty,
          u32 first_sent, const u64* __restrict__ zipf, u32 agent_first, u32 round,
          u32 proposal_first, u32 agents, u32 proposals, u32 values, u32 count,
@@ -222,7 +221,7 @@ generate(u64 key, u32 stream_low, u32 stream_high, u32 mix, u32 agreement, u32 f
 // Launch  a thread takes every (grid * block)-th vote: any grid, block a multiple of 32.
 // Needs   `votes` aligned to 16 bytes; `digest` zero.
 // Checked against the digest of `generate` and NumPy's sums: exact, no tolerance.
-extern "C" __global__ void __launch_bounds__(1024)
+extern "C" __global__ void __launch_bounds__(1024, 1)
 digest_votes(const uint4* __restrict__ votes, u32 count, u64* __restrict__ digest) {
     __shared__ u64 block_sums[3];
     u32 seen = 0;

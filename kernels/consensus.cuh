@@ -56,14 +56,16 @@ struct Source {
 
 // Draws the votes of one key: vote `index` is a pure function of (stream, key, index).
 struct Drawn {
-    static constexpr u32 AHEAD = 1;
+    // Votes drawn at a time in a thread: they share Philox's round keys.
+    static constexpr u32 AHEAD = 2;
     Source source;
     Ballot ballot;
     u32 key_low, key_high, salt;
 
     __device__ __forceinline__ Drawn(const Source& source, const Ballot& ballot, u64 key)
         : source(source), ballot(ballot), key_low(u32(key)), key_high(u32(key >> 32)),
-          salt(mixed(u32(key) ^ mixed(u32(key >> 32) + 0x9E3779B9u))) {}
+          // Through a shuffle, as the compiler else works it out again for every vote.
+          salt(__shfl_sync(FULL, mixed(u32(key) ^ mixed(u32(key >> 32) + 0x9E3779B9u)), 0)) {}
 
     // The index whose draw vote `index` sends: its own, or an earlier one where it repeats it.
     __device__ __forceinline__ u32 origin(u32 index) const {
@@ -125,7 +127,8 @@ struct Stored {
     }
 };
 
-// Calls `file` for the votes first, first + step, ... below `votes`.
+// Calls `file` for the votes first, first + step, ... below `votes`. Those of the last turn that are
+// beyond it are taken as well, each the last vote, and left out: no branch parts the others.
 template <class Votes, class File>
 __device__ __forceinline__ void for_each_vote(const Votes& vote, u32 votes, u32 first, u32 step,
                                               const File& file) {
@@ -133,19 +136,29 @@ __device__ __forceinline__ void for_each_vote(const Votes& vote, u32 votes, u32 
         uint4 seen[Votes::AHEAD];
 #pragma unroll
         for (u32 k = 0; k < Votes::AHEAD; ++k)
-            if (index + k * step < votes) seen[k] = vote(index + k * step);
+            seen[k] = vote(min(index + k * step, votes - 1));
 #pragma unroll
         for (u32 k = 0; k < Votes::AHEAD; ++k)
             if (index + k * step < votes) file(seen[k]);
     }
 }
 
-// A vote's faults, one bit each, the first one lowest; 0 where it is valid.
-__device__ __forceinline__ u32 faults_of(const uint4& vote, const Ballot& ballot) {
-    return u32(vote.x - ballot.agent_first >= ballot.agents) |
-           u32(vote.y - ballot.proposal_first >= ballot.proposals) << 1 |
-           u32((vote.z & VALUE_MASK) >= ballot.values) << 2 | u32(vote.w != ballot.round) << 3 |
-           u32(vote.z >> 16 > SEQUENCE_MAX) << 4;
+// Whether a vote names an agent, a proposal and a value of the ballot, its round, and a sequence
+// number.
+__device__ __forceinline__ bool is_valid(const uint4& vote, const Ballot& ballot) {
+    return (vote.x - ballot.agent_first < ballot.agents) &
+           (vote.y - ballot.proposal_first < ballot.proposals) &
+           ((vote.z & VALUE_MASK) < ballot.values) & (vote.w == ballot.round) &
+           (vote.z >> 16 <= SEQUENCE_MAX);
+}
+
+// Counts a vote that is not valid by its first fault.
+__device__ __forceinline__ void count_fault(const uint4& vote, const Ballot& ballot, u32* totals) {
+    const u32 faults = u32(vote.x - ballot.agent_first >= ballot.agents) |
+                       u32(vote.y - ballot.proposal_first >= ballot.proposals) << 1 |
+                       u32((vote.z & VALUE_MASK) >= ballot.values) << 2 |
+                       u32(vote.w != ballot.round) << 3 | 1u << 4;
+    atomicAdd(&totals[FAULTY + __ffs(faults) - 1], 1u);
 }
 
 // A cell is EMPTY, or what is held of one agent's votes on one proposal: the lowest rank and, above
@@ -159,8 +172,8 @@ struct Cell {
 
     // Whether a vote of this word alters a cell that holds `held`.
     __device__ __forceinline__ bool alters(Word held, Word word) const {
-        return (word & ~plain) < (held & ~plain) ||
-               ((held & plain) && (!(word & plain) || ((held ^ word) & values)));
+        const Word differs = ((held ^ word) & values) | (~word & plain);
+        return ((word & ~plain) < (held & ~plain)) | (((held & plain) != 0) & (differs != 0));
     }
 
     // Adds a word to a cell; true where that was empty. The second step keeps a rank that another

@@ -59,9 +59,8 @@ __device__ __forceinline__ void file_votes(const Votes& vote, const Ballot& ball
     u32 valid = 0, tallied = 0;
     const u32 first = blockIdx.x * blockDim.x + threadIdx.x;
     for_each_vote(vote, votes, first, gridDim.x * blockDim.x, [&](const uint4& seen) {
-        const u32 faults = faults_of(seen, ballot);
-        if (faults != 0) {
-            atomicAdd(&totals[FAULTY + __ffs(faults) - 1], 1u);
+        if (!is_valid(seen, ballot)) {
+            count_fault(seen, ballot, totals);
             return;
         }
         ++valid;
@@ -87,12 +86,12 @@ __device__ __forceinline__ void file_votes(const Votes& vote, const Ballot& ball
 //
 // Work    per vote: 4 bytes read and written at a random cell (8 in a table), about 120 integer
 //         operations. Bound by atomics of the second-level cache.
-// Launch  a thread takes every (grid * block)-th vote: any grid, block a multiple of 32.
+// Launch  a thread takes every (grid * block)-th vote: any grid, block a multiple of 32 up to 512.
 // Needs   `cells` all ones: a word per (proposal, agent), or with `slot_mask` > 0 slot_mask + 1
 //         slots of 8 bytes, a power of two and twice the votes; `header` zero; set `is_repeating`
 //         where most votes find their cell as they would leave it.
 // Checked against Consensus.reference: exact, no tolerance.
-extern "C" __global__ void __launch_bounds__(1024)
+extern "C" __global__ void __launch_bounds__(512, 2)
 file_drawn(u64 key, u32 stream_low, u32 stream_high, u32 mix, u32 agreement, u32 faulty,
            u32 first_sent, const u64* __restrict__ zipf, u32 agent_first, u32 round,
            u32 proposal_first, u32 agents, u32 proposals, u32 values, u32 votes, u32 is_repeating,
@@ -111,10 +110,10 @@ file_drawn(u64 key, u32 stream_low, u32 stream_high, u32 mix, u32 agreement, u32
 //
 // Work    per vote: 16 bytes read, then 4 bytes read and written at a random cell (8 in a table),
 //         about 20 integer operations. Bound by atomics of the second-level cache.
-// Launch  a thread takes every (grid * block)-th vote: any grid, block a multiple of 32.
+// Launch  a thread takes every (grid * block)-th vote: any grid, block a multiple of 32 up to 512.
 // Needs   `stored` aligned to 16 bytes; the rest as in `file_drawn`.
 // Checked against Consensus.reference: exact, no tolerance.
-extern "C" __global__ void __launch_bounds__(1024)
+extern "C" __global__ void __launch_bounds__(512, 2)
 file_stored(const uint4* __restrict__ stored, u32 agent_first, u32 round, u32 proposal_first,
             u32 agents, u32 proposals, u32 values, u32 votes, u32 is_repeating, u32 slot_mask,
             u32 agent_bits, u32 value_bits, u32* __restrict__ cells, u64* __restrict__ header) {
@@ -146,7 +145,7 @@ __device__ __forceinline__ void add_caught(u32 caught, u32* total, u64* header) 
 // Needs   `cells` aligned to 16 bytes, as `file_drawn` leaves them, up to a multiple of four words
 //         all ones; header as it left it; `decided`, `evidence` and `counts` zero.
 // Checked against Consensus.reference: exact, no tolerance.
-extern "C" __global__ void __launch_bounds__(1024)
+extern "C" __global__ void __launch_bounds__(1024, 1)
 settle_cells(uint4* __restrict__ cells, u32 count, u32 quads, u32 agents, u32 values,
              u32 counters_max, u64* __restrict__ header, u32* __restrict__ decided,
              u32* __restrict__ evidence, u32* __restrict__ counts) {
@@ -206,7 +205,7 @@ settle_cells(uint4* __restrict__ cells, u32 count, u32 quads, u32 agents, u32 va
 // Launch  a thread takes every (grid * block)-th slot: any grid, block a multiple of 32.
 // Needs   slots as `file_drawn` leaves them; the rest as in `settle_cells`.
 // Checked against Consensus.reference: exact, no tolerance.
-extern "C" __global__ void __launch_bounds__(1024)
+extern "C" __global__ void __launch_bounds__(1024, 1)
 settle_slots(u64* __restrict__ slots, u32 count, u32 agent_bits, u32 value_bits, u32 agents,
              u32 values, u64* __restrict__ header, u32* __restrict__ decided,
              u32* __restrict__ evidence, u32* __restrict__ counts) {

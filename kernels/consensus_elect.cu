@@ -54,7 +54,7 @@ __device__ __forceinline__ void elect_best(Best best, u64* packed, u64* highest,
 //         multiple of 32. A single block touches nothing but its answer.
 // Needs   `meeting` zero (three words), which the launch leaves so; agent_first + agents <= 2^32.
 // Checked against Consensus.reference: exact, no tolerance.
-extern "C" __global__ void __launch_bounds__(1024)
+extern "C" __global__ void __launch_bounds__(1024, 1)
 elect_drawn(u64 key, u32 stream_low, u32 stream_high, u32 agent_first, u32 agents,
             u64* __restrict__ meeting, u64* __restrict__ answer) {
     __shared__ u64 packed, highest;
@@ -79,7 +79,7 @@ elect_drawn(u64 key, u32 stream_low, u32 stream_high, u32 agent_first, u32 agent
 // Launch  a thread takes every (grid * block)-th candidate: any grid, block a multiple of 32.
 // Needs   `meeting` zero (three words), which the launch leaves so.
 // Checked against Consensus.reference: exact, no tolerance.
-extern "C" __global__ void __launch_bounds__(1024)
+extern "C" __global__ void __launch_bounds__(1024, 1)
 elect_stored(const u32* __restrict__ agent, const u32* __restrict__ score, u32 candidates,
              u64* __restrict__ meeting, u64* __restrict__ answer) {
     __shared__ u64 packed, highest;

@@ -27,6 +27,9 @@ ALONE = 8192
 #: its cells to the others', and in all.
 SPLIT_PER_CELL = 8
 SPLIT_LEAST = 4096
+#: Blocks of a multiprocessor where many take a batch in, and threads of each: what the registers
+#: suffice for, so that all of a launch run at once.
+SPLIT_BLOCKS, SPLIT_THREADS = 2, 512
 #: What `settle_cells` is launched with: threads, loads of each and counters of a tile.
 SETTLE_BLOCK = 256
 SETTLE_QUADS = 4
@@ -66,14 +69,14 @@ class Box:
 
     def shape(self, component: Consensus, votes: int, device: Device) -> Shape:
         """Grid and block of the launch that takes the votes in."""
-        blocks_max = 4 * device.multiprocessors
+        blocks_max = SPLIT_BLOCKS * device.multiprocessors
         if self.kind != "shared":
-            return Shape(min(max(votes // 2048, 1), blocks_max), 512)
+            return Shape(min(max(votes // 2048, 1), blocks_max), SPLIT_THREADS)
         slices = votes // max(SPLIT_LEAST, SPLIT_PER_CELL * self.cells)
         if votes <= ALONE or slices <= 1:
             busy = max(votes, (self.cells + component.proposals * component.values) // 8)
             return Shape(1, min(-(-busy // 32) * 32, 1024))
-        return Shape(min(slices, blocks_max), 512)
+        return Shape(min(slices, blocks_max), SPLIT_THREADS)
 
 
 @dataclass(frozen=True, slots=True)
