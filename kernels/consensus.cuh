@@ -127,8 +127,8 @@ struct Stored {
     }
 };
 
-// Calls `file` for the votes first, first + step, ... below `votes`. Those of the last turn that are
-// beyond it are taken as well, each the last vote, and left out: no branch parts the others.
+// Calls `file` for the votes first, first + step, ... below `votes`. The last turn takes the last
+// vote in the place of those beyond it and leaves it out, so that no branch parts the others.
 template <class Votes, class File>
 __device__ __forceinline__ void for_each_vote(const Votes& vote, u32 votes, u32 first, u32 step,
                                               const File& file) {
