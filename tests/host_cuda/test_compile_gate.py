@@ -6,6 +6,7 @@ import pytest
 
 from swarmbench.gpu import compiler, source
 from swarmbench.gpu.compiler import ARCHITECTURES, CompileError, compile_text
+from swarmbench.gpu.usage import usage
 
 #: The oldest and a current one in every run; all of them in the long one.
 EVERY_RUN = (75, 90)
@@ -25,13 +26,13 @@ extern "C" __global__ void spilling(const f32* in, f32* out) {
 }
 """
 
-every_file = pytest.mark.parametrize("file", source.files())
+every_file = pytest.mark.parametrize("file", [*source.files(), *source.numba_files()])
 
 
 def check(file: str, architecture: int) -> None:
-    usage = compiler.compiled(file, architecture).usage
-    assert set(usage) == {kernel.name for kernel in source.kernels(file)}
-    for name, used in usage.items():
+    found = usage(file, architecture)
+    assert set(found) == {kernel.name for kernel in source.kernels(file)}
+    for name, used in found.items():
         where = f"{file}: {name} on sm_{architecture}: {used}"
         assert used.spilled_bytes == 0, where
         assert used.registers <= REGISTERS_MAX, where

@@ -138,6 +138,11 @@ class Agents(Component):
             f"agents.{name}: {getattr(self, name)} -> {getattr(fit, name)}" for name in changed
         ]
 
+    @classmethod
+    def small(cls) -> Self:
+        """Few enough agents for Numba's simulator, where each takes a thread of Python."""
+        return cls(population_min=100, population_max=200, swarms=4)
+
     def inputs(self, op: str, seed: int, key: int) -> Arrays:
         """A swarm (see `populations`), the seed of its births, and the key of the operation."""
         given = {"key": np.array([key], np.uint64)}

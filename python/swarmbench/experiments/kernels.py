@@ -9,6 +9,7 @@ from typing import Any
 from swarmbench.errors import ConfigurationError, MachineError
 from swarmbench.gpu import compiler, source
 from swarmbench.gpu.source import KernelSource
+from swarmbench.gpu.usage import usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,7 @@ def catalogue() -> list[KernelSource]:
 
 
 def entry(name: str) -> Entry:
-    """One kernel, compiled for every architecture where NVRTC is here.
+    """One kernel, compiled for every architecture where its compiler is here.
 
     Raises `ConfigurationError` for a name that there is not, `CompileError` where its file does
     not compile.
@@ -52,12 +53,12 @@ def entry(name: str) -> Entry:
         raise ConfigurationError("NAME", f"there is no kernel `{name}`; {right}")
     kernel = kernels[name]
     try:
-        usage = {
-            f"sm_{architecture}": compiler.compiled(kernel.file, architecture).usage[name]
+        found = {
+            f"sm_{architecture}": usage(kernel.file, architecture)[name]
             for architecture in compiler.ARCHITECTURES
         }
     except compiler.CompileError:
         raise
     except MachineError as error:
         return Entry(kernel, {}, str(error))
-    return Entry(kernel, usage)
+    return Entry(kernel, found)

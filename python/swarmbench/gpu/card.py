@@ -26,6 +26,7 @@ from swarmbench.gpu.device import (
     Kernel,
     check_arguments,
 )
+from swarmbench.gpu.numba import compiling
 from swarmbench.gpu.source import KernelSource
 
 #: Dynamic shared memory above this is granted to a kernel only where it asks for it.
@@ -166,6 +167,8 @@ class CardDevice:
     def kernel(self, file: str, name: str, defines: Mapping[str, int] | None = None) -> CardKernel:
         flags = tuple(sorted((defines or {}).items()))
         key = (file, name, flags)
+        if source.is_numba(file) and key not in self._kernels:
+            self._load_numba(file)
         if key not in self._kernels:
             found = {each.name: each for each in source.kernels(file)}
             function = self._module(file, flags).get_function(name)
@@ -179,6 +182,17 @@ class CardDevice:
 
     def free_bytes(self) -> int:
         return int(self._cupy.cuda.runtime.memGetInfo()[0])
+
+    def _load_numba(self, file: str) -> None:
+        """Loads all kernels of a file that is written in Python."""
+        built = compiling.compiled(file, self.architecture)
+        for found in source.kernels(file):
+            module = self._cupy.cuda.function.Module()
+            module.load(built[found.name].cubin)
+            function = module.get_function(built[found.name].entry)
+            self._grant(function, built[found.name].usage.shared_bytes)
+            self._modules[f"{file}:{found.name}", ()] = module
+            self._kernels[file, found.name, ()] = CardKernel(found, function)
 
     def _module(self, file: str, flags: tuple[tuple[str, int], ...]) -> Any:
         if (file, flags) not in self._modules:
@@ -215,10 +229,8 @@ class CardStream:
     ) -> None:
         loaded = cast(CardKernel, kernel)
         check_arguments(loaded.name, loaded.source.parameters, arguments)
-        values = tuple(
-            each if isinstance(each, np.generic) else cast(CardBuffer, each).array
-            for each in arguments
-        )
+        expand = _as_numba_has_it if source.is_numba(loaded.source.file) else _as_it_is
+        values = tuple(value for each in arguments for value in expand(each))
         with _lost(self._cupy):
             loaded.function((grid, 1, 1), (block, 1, 1), values, shared_bytes, self.stream)
 
@@ -247,6 +259,19 @@ class CardStream:
     def synchronize(self) -> None:
         with _lost(self._cupy):
             self.stream.synchronize()
+
+
+def _as_it_is(argument: Argument) -> tuple[Any, ...]:
+    return (argument if isinstance(argument, np.generic) else _array(argument),)
+
+
+def _as_numba_has_it(argument: Argument) -> tuple[Any, ...]:
+    """An array becomes two pointers that are none, count, element size, place, count, stride."""
+    if isinstance(argument, np.generic):
+        return (argument,)
+    nothing, count = np.uint64(0), np.int64(argument.count)
+    size = np.int64(argument.dtype.itemsize)
+    return (nothing, nothing, count, size, _array(argument), count, size)
 
 
 def _array(buffer: Buffer) -> Any:

@@ -130,7 +130,10 @@ class Device(Protocol):
         ...
 
     def kernel(self, file: str, name: str, defines: Mapping[str, int] | None = None) -> Kernel:
-        """The kernel `name` of a file, compiled with `defines`; the same one when asked again."""
+        """The kernel `name` of a file, compiled with `defines`; the same one when asked again.
+
+        A file that ends in `.py` is one of `gpu.numba`, and takes no `defines`.
+        """
         ...
 
     def stream(self) -> Stream:

@@ -29,6 +29,8 @@ from swarmbench.gpu.device import (
     check_arguments,
 )
 from swarmbench.gpu.host_compiler import Build, library_path
+from swarmbench.gpu.numba import simulated
+from swarmbench.gpu.numba.simulated import SimulatedKernel
 from swarmbench.gpu.source import KernelSource
 
 _COUNTS = (
@@ -161,8 +163,10 @@ class EmulatedDevice:
     def mapped(self, array: Array) -> HostBuffer:
         return HostBuffer(array)
 
-    def kernel(self, file: str, name: str, defines: Mapping[str, int] | None = None) -> HostKernel:
+    def kernel(self, file: str, name: str, defines: Mapping[str, int] | None = None) -> Kernel:
         key = (file, name, tuple(sorted((defines or {}).items())))
+        if source.is_numba(file):
+            return simulated.simulated(file, name)
         if key not in self._kernels:
             library = _library(file, source.text_of(file), key[2], self._build)
             self._kernels[key] = _kernel(library, source.kernels(file), name)
@@ -181,7 +185,7 @@ class EmulatedDevice:
 
     def run(
         self,
-        kernel: HostKernel,
+        kernel: HostKernel | SimulatedKernel,
         grid: int,
         block: int,
         arguments: Sequence[Argument],
@@ -192,6 +196,9 @@ class EmulatedDevice:
         assert 1 <= block <= 1024, f"{kernel.name}: a block of {block} threads"
         assert 1 <= grid < 1 << 31, f"{kernel.name}: a grid of {grid} blocks"
         assert shared_bytes <= self.shared_bytes_max, f"{kernel.name}: {shared_bytes} bytes shared"
+        if isinstance(kernel, SimulatedKernel):
+            self._simulate(kernel, grid, block, arguments, shared_bytes)
+            return
         buffers = [each for each in arguments if isinstance(each, HostBuffer)]
         values = [_value(each) for each in arguments]
         pointers = (ctypes.c_void_p * len(values))(*(ctypes.addressof(each) for each in values))
@@ -217,6 +224,26 @@ class EmulatedDevice:
         if problem is not None:
             raise EmulationError(f"kernel `{kernel.name}`: {problem.decode()}")
 
+    def _simulate(
+        self,
+        kernel: SimulatedKernel,
+        grid: int,
+        block: int,
+        arguments: Sequence[Argument],
+        shared_bytes: int,
+    ) -> None:
+        given = [each if isinstance(each, np.generic) else _array(each) for each in arguments]
+        is_followed = self._build == "traced"
+        try:
+            found = simulated.launch(
+                kernel, grid, block, given, shared_bytes, is_followed=is_followed
+            )
+        except simulated.AccessError as error:
+            raise EmulationError(f"kernel `{kernel.name}`: {error}") from error
+        self.counts.launches += 1
+        for name, value in found.counts.items():
+            setattr(self.counts, name, getattr(self.counts, name) + value)
+
 
 class EmulatedStream:
     """A stream of the emulator: what is enqueued has ended when the call comes back."""
@@ -233,7 +260,9 @@ class EmulatedStream:
         *,
         shared_bytes: int = 0,
     ) -> None:
-        self._device.run(cast(HostKernel, kernel), grid, block, arguments, shared_bytes)
+        self._device.run(
+            cast("HostKernel | SimulatedKernel", kernel), grid, block, arguments, shared_bytes
+        )
 
     def fill(self, buffer: Buffer, byte: int) -> None:
         _array(buffer).view(np.uint8)[:] = byte

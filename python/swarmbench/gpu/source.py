@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ import numpy.typing as npt
 
 #: Where the kernel files lie, in the repository and in the installed package.
 DIRECTORY = Path(__file__).parent.parent / "kernels"
+#: Where the kernels are that are written in Python.
+NUMBA_DIRECTORY = Path(__file__).parent / "numba"
 #: The parts of a head that begin with their own word; a sentence and a formula come before them.
 PARTS = ("Work", "Launch", "Needs", "Checked against")
 
@@ -70,9 +73,22 @@ def files() -> tuple[str, ...]:
     return tuple(sorted(path.name for path in DIRECTORY.glob("*.cu")))
 
 
+@cache
+def numba_files() -> tuple[str, ...]:
+    """The files with kernels that are written in Python, by name."""
+    names = sorted(path.name for path in NUMBA_DIRECTORY.glob("*.py"))
+    return tuple(name for name in names if kernels(name))
+
+
+def is_numba(file: str) -> bool:
+    """Whether the kernels of a file are written in Python."""
+    return file.endswith(".py")
+
+
 def text_of(file: str) -> str:
     """The text of a kernel file or header."""
-    return (DIRECTORY / file).read_text(encoding="utf-8")
+    directory = NUMBA_DIRECTORY if is_numba(file) else DIRECTORY
+    return (directory / file).read_text(encoding="utf-8")
 
 
 @cache
@@ -83,6 +99,9 @@ def kernels(file: str) -> tuple[KernelSource, ...]:
 
 def parsed(file: str, text: str) -> Iterator[KernelSource]:
     """The kernels in the text of a file."""
+    if is_numba(file):
+        yield from _numba_kernels(file, text)
+        return
     for found in _KERNEL.finditer(text):
         summary, parts = _head(found["head"])
         parameters = tuple(
@@ -93,7 +112,35 @@ def parsed(file: str, text: str) -> Iterator[KernelSource]:
 
 def every_kernel() -> tuple[KernelSource, ...]:
     """The kernels of all files."""
-    return tuple(kernel for file in files() for kernel in kernels(file))
+    return tuple(kernel for file in (*files(), *numba_files()) for kernel in kernels(file))
+
+
+def _numba_kernels(file: str, text: str) -> Iterator[KernelSource]:
+    """The functions that are marked as kernels, with the comments directly above them."""
+    lines = text.splitlines()
+    for node in ast.parse(text).body:
+        if not isinstance(node, ast.FunctionDef):
+            continue
+        marks = [mark for mark in node.decorator_list if getattr(mark, "id", "") == "kernel"]
+        if not marks:
+            continue
+        first = end = marks[0].lineno - 1
+        while first > 0 and lines[first - 1].startswith("#"):
+            first -= 1
+        head = "\n".join(line.replace("#", "//", 1) for line in lines[first:end])
+        summary, parts = _head(head)
+        given = tuple(_numba_parameter(each) for each in node.args.args)
+        yield KernelSource(file, node.name, given, summary, parts)
+
+
+def _numba_parameter(argument: ast.arg) -> Parameter:
+    declared = argument.annotation.id if isinstance(argument.annotation, ast.Name) else ""
+    kind = declared.removesuffix("s")
+    if kind not in _SCALARS:
+        raise ValueError(f"parameter `{argument.arg}`: give types as {', '.join(_SCALARS)}")
+    is_array = kind != declared
+    dtype = None if is_array else np.dtype(_SCALARS[kind])
+    return Parameter(argument.arg, f"{kind}*" if is_array else kind, dtype)
 
 
 def _parameter(text: str) -> Parameter:

@@ -1,5 +1,6 @@
 """The components' CUDA sides; `CUDA` is the only list of them."""
 
+from swarmbench.components.cuda.agents import CudaAgents
 from swarmbench.components.cuda.base import CudaComponent
 from swarmbench.components.cuda.consensus import CudaConsensus
 from swarmbench.components.cuda.evolution import CudaEvolution
@@ -7,6 +8,7 @@ from swarmbench.components.cuda.knowledge_graph import CudaKnowledgeGraph
 from swarmbench.components.cuda.synthesis import CudaSynthesis
 
 _KINDS: tuple[type[CudaComponent], ...] = (
+    CudaAgents,
     CudaConsensus,
     CudaEvolution,
     CudaKnowledgeGraph,
