@@ -327,3 +327,15 @@ def test_an_answer_that_contradicts_itself_is_not_consistent() -> None:
         altered = whole.copy()
         altered[place] ^= np.uint32(1 << int(generator().integers(32)))
         assert not Answer(component, altered).is_consistent(component.batch), f"seed {SEED}"
+
+
+@every_kind
+@pytest.mark.parametrize("size", ["few cells", "many counters"])
+def test_every_way_of_keeping_cells_is_in_bounds_and_ordered(size: str, kind: Kind) -> None:
+    """The traced build stops at an access outside the buffers and at a data race."""
+    cuda_side = built(consensus(size), "traced")
+    for shape in (Shape(2, 64), Shape(3, 96)):
+        lane = cuda_side.operation(kind, shape)
+        for op in ("decide", "tally"):
+            lane.run(op, 11)
+            assert lane.verify() == (1, 0), f"seed {SEED}, {op}, {shape}"
