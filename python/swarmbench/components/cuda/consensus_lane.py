@@ -98,7 +98,7 @@ class Lane:
             self._settle(box)
             return
         shape = self.shape_of(box, batch)
-        source, turn = self.tables.source(), self.tables.turn(key)
+        source, turn = self.tables.source, self.tables.turn(key)
         votes: list[Argument] = [np.uint64(key), *source, *turn, np.uint32(batch)]
         answers: list[Argument] = [self._mapped, np.uint32(self._length)]
         self._launch_box("decide_shared", shape, count, [*votes, *self._meet(shape), *answers])
@@ -121,7 +121,7 @@ class Lane:
         self, name: str, shape: Shape, count: int, arguments: Sequence[Argument]
     ) -> None:
         """A launch whose blocks write their answers into the host's memory."""
-        consensus, kernel = self.consensus, self.device.kernel("consensus.cu", name)
+        consensus, kernel = self.consensus, self.tables.kernels[name]
         words = consensus.proposals * (consensus.agents + consensus.values + 2)
         grid = count * shape.grid
         self.stream.launch(kernel, grid, shape.block, arguments, shared_bytes=4 * words)
@@ -143,8 +143,7 @@ class Lane:
             self._cells,
             self._parts()[0],
         ]
-        kernel = self.device.kernel("consensus_cells.cu", name)
-        self.stream.launch(kernel, shape.grid, shape.block, arguments)
+        self.stream.launch(self.tables.kernels[name], shape.grid, shape.block, arguments)
 
     def _settle(self, box: Box) -> None:
         """Tallies the cells and brings the decisions back; evidence and counts stay there."""
@@ -159,7 +158,7 @@ class Lane:
             cells = [self._cells, np.uint32(units), quads, *sizes, counters]
             units = -(-units // (4 * SETTLE_QUADS))
         self.stream.launch(
-            self.device.kernel("consensus_cells.cu", name),
+            self.tables.kernels[name],
             min(-(-units // block), 8 * self.device.multiprocessors),
             block,
             [*cells, *self._parts()],
@@ -219,7 +218,7 @@ class Lane:
         self.stream.fill(digest, 0)
         votes: list[Argument] = [self.votes, np.uint32(batch), digest]
         shape = self._shape
-        self.tables.spread(self.stream, "consensus.cu", "digest_votes", batch, votes, shape)
+        self.tables.spread(self.stream, "digest_votes", batch, votes, shape)
         self.stream.download(self._seen, digest)
         self.stream.synchronize()
         return int(self.sent[0]) == batch and np.array_equal(self._seen, self.sent)
@@ -237,7 +236,6 @@ class Lane:
         self._launch_election("elect_stored", shape, [agent, score, np.uint32(count)])
 
     def _launch_election(self, name: str, shape: Shape, given: list[Argument]) -> None:
-        kernel = self.device.kernel("consensus_elect.cu", name)
         arguments = [*given, self._meeting, self._mapped_leader]
-        self.stream.launch(kernel, shape.grid, shape.block, arguments)
+        self.stream.launch(self.tables.kernels[name], shape.grid, shape.block, arguments)
         self.stream.synchronize()

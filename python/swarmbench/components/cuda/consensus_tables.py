@@ -15,6 +15,12 @@ Words = npt.NDArray[np.uint32]
 
 #: The order of `Mix` in consensus.cuh.
 MIXES = ("uniform", "zipf", "same", "byzantine", "duplicates")
+#: The kernels by their files; all are loaded before a run.
+_KERNELS = {
+    "consensus.cu": ("decide_shared", "tally_shared", "generate", "digest_votes"),
+    "consensus_cells.cu": ("file_drawn", "file_stored", "settle_cells", "settle_slots"),
+    "consensus_elect.cu": ("elect_drawn", "elect_stored"),
+}
 #: Words of 64 bits of a digest: votes, sum of their lower halves, sum of their upper ones.
 DIGEST = 3
 #: Threads of a block that draws, digests or elects.
@@ -28,11 +34,19 @@ class Tables:
 
     def __init__(self, consensus: Consensus, device: Device, seed: int) -> None:
         self.consensus, self.device, self.seed = consensus, device, seed
+        self.kernels = {
+            name: device.kernel(file, name) for file, names in _KERNELS.items() for name in names
+        }
         self.score_stream = _words(stream_key(seed, DOMAIN_SCORES))
         self._vote_stream = _words(stream_key(seed, DOMAIN_VOTES))
         self._zipf = device.uploaded(_zipf_slots(consensus))
         self._digest = device.empty(DIGEST, np.uint64)
         self.stored = device.empty(4 * consensus.stored_votes, np.uint32)
+        #: What votes are drawn with, and agents, proposals and values, as the kernels take them.
+        self.source = self._source()
+        self.sizes: list[Argument] = [
+            np.uint32(n) for n in (consensus.agents, consensus.proposals, consensus.values)
+        ]
 
     @staticmethod
     def nbytes(consensus: Consensus) -> int:
@@ -60,12 +74,11 @@ class Tables:
         """Enqueues drawing votes of one key into memory, with the digest of what was drawn."""
         stream.fill(digest, 0)
         arguments = [*self.drawing(key, count), votes, digest]
-        self.spread(stream, "consensus.cu", "generate", count, arguments, shape)
+        self.spread(stream, "generate", count, arguments, shape)
 
     def spread(
         self,
         stream: Stream,
-        file: str,
         name: str,
         units: int,
         arguments: list[Argument],
@@ -73,7 +86,7 @@ class Tables:
     ) -> None:
         """Enqueues a kernel whose threads take turns among `units`."""
         shape = shape or self.spread_shape(units)
-        stream.launch(self.device.kernel(file, name), shape.grid, shape.block, arguments)
+        stream.launch(self.kernels[name], shape.grid, shape.block, arguments)
 
     def spread_shape(self, units: int) -> Shape:
         """Grid and block of as many threads as there are `units`, up to what fills the device."""
@@ -86,8 +99,7 @@ class Tables:
         right = packed(self.consensus.votes_at(self.seed, key, index))
         return np.array_equal(rows[index].reshape(-1), right)
 
-    def source(self) -> list[Argument]:
-        """What votes are drawn with, as the kernels take it after the key."""
+    def _source(self) -> list[Argument]:
         consensus = self.consensus
         repeated = per_65536(consensus.duplicates) if consensus.mix == "duplicates" else 0
         return [
@@ -99,27 +111,22 @@ class Tables:
             self._zipf,
         ]
 
-    def sizes(self) -> list[Argument]:
-        """Agents, proposals and values."""
-        consensus = self.consensus
-        return [np.uint32(n) for n in (consensus.agents, consensus.proposals, consensus.values)]
-
     def ballot(self, key: int) -> list[Argument]:
         """What valid votes must name, as the kernels take it."""
         ballot = self.consensus.ballot(key)
         named = (ballot.agent_first, ballot.round, ballot.proposal_first)
-        return [*(np.uint32(n) for n in named), *self.sizes()]
+        return [*(np.uint32(n) for n in named), *self.sizes]
 
     def turn(self, key: int) -> list[Argument]:
         """The ballot as `decide_shared` takes it: that of later keys follows from it."""
         ballot, ordinal = self.consensus.ballot(key), key & ((1 << 48) - 1)
         groups = self.consensus.groups
         named = (ordinal % groups, groups, ballot.round, ballot.proposal_first)
-        return [*(np.uint32(n) for n in named), *self.sizes()]
+        return [*(np.uint32(n) for n in named), *self.sizes]
 
     def drawing(self, key: int, votes: int) -> list[Argument]:
         """The arguments of what draws so many votes of one key."""
-        return [np.uint64(key), *self.source(), *self.ballot(key), np.uint32(votes)]
+        return [np.uint64(key), *self.source, *self.ballot(key), np.uint32(votes)]
 
 
 def _words(key: tuple[int, int]) -> list[Argument]:
