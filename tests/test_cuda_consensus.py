@@ -107,6 +107,38 @@ def test_no_order_and_no_split_changes_an_answer(size: str, kind: Kind) -> None:
         assert found["classes"].sum() == len(order)
 
 
+@pytest.mark.parametrize("turn", range(30))
+def test_any_sizes_shares_and_shapes_give_the_answer_of_the_reference(turn: int) -> None:
+    draw = np.random.default_rng([SEED, turn])
+
+    def up_to(most: int) -> int:
+        return round(float(np.exp(draw.uniform(0.0, np.log(most)))))
+
+    component = Consensus(
+        batch=up_to(3000),
+        agents=up_to(700),
+        proposals=up_to(60),
+        values=up_to(400),
+        groups=up_to(20),
+        mix=MIXES[draw.integers(len(MIXES))],  # type: ignore[arg-type]
+        agreement=float(draw.uniform()),
+        byzantine=float(draw.uniform()),
+        duplicates=float(draw.uniform(0.0, 0.99)),
+        stored_votes=up_to(2000),
+        oracle_every=1,
+    )
+    kind = KINDS[turn % len(KINDS)]
+    shape = Shape(int(draw.integers(1, 7)), 32 * int(draw.integers(1, 9)))
+    lane, where = built(component).operation(kind, shape), f"seed {SEED}, turn {turn}, {shape}"
+    key = int(draw.integers(1 << 63))
+    for op in ("decide", "tally", "generate", "elect"):
+        lane.run(op, key)
+        assert lane.verify() == (1, 0), f"{where}, {op}"
+        inputs = component.inputs(op, SEED, key)
+        found = lane.evaluate(op, dict(inputs))
+        assert same_arrays(found, component.reference(op, inputs)), f"{where}, {op}"
+
+
 @every_kind
 def test_votes_of_one_agent_leave_its_first_one_and_evidence_in_any_order(kind: Kind) -> None:
     """Threads that alter one cell at once, in many orders: no rank and no evidence is lost."""
@@ -209,7 +241,7 @@ ODD_SIZES = (
     Consensus(batch=3000, agents=150_001, proposals=3, values=65_535, stored_votes=1),
     Consensus(batch=4000, agents=9, proposals=1000, values=300, stored_votes=10),
     Consensus(batch=5000, agents=2000, proposals=8, stored_votes=300, mix="zipf"),
-    Consensus(batch=40, agents=1 << 20, proposals=1 << 16, values=256, stored_votes=9),
+    Consensus(batch=40, agents=1 << 20, proposals=1 << 16, values=9, stored_votes=9),
     Consensus(batch=30_000, agents=5, proposals=3, stored_votes=1, mix="duplicates"),
 )
 
