@@ -37,7 +37,7 @@ def _pool(seed: int, count: int) -> tuple[list[Utterance], list[int]]:
     return drawn, [number for number, each in enumerate(drawn) if each.label != UNKNOWN]
 
 
-def _pick(key: int, count: int) -> int:
+def pick(key: int, count: int) -> int:
     """Which of `count` things the operation of `key` is about (Knuth's multiplicative hash)."""
     mixed = (key * 0x9E3779B97F4A7C15 & 0xFFFFFFFFFFFFFFFF) >> 32
     return mixed * count >> 32
@@ -47,15 +47,18 @@ def _bytes(text: bytes) -> np.ndarray[Any, np.dtype[np.uint8]]:
     return np.frombuffer(text, dtype=np.uint8).copy()
 
 
-def _command(text: bytes, label: int) -> bytes:
-    """The command that asks for what an utterance asks for."""
-    slots = intents.slots_of(intents.tokens_of(text), label)
+def command_of(text: bytes, label: int, slots: intents.Slots) -> bytes:
+    """The command that asks for what an utterance of these slots asks for."""
     values = {
         kind: text[start : start + length]
         for kind, (start, length) in enumerate(slots.tolist())
         if length
     }
     return command(label, values)
+
+
+def _command(text: bytes, label: int) -> bytes:
+    return command_of(text, label, intents.slots_of(intents.tokens_of(text), label))
 
 
 class Assistant(Component):
@@ -149,9 +152,9 @@ class Assistant(Component):
         """`seed` (u64), `text` (u8), and but for `parse` its `label` (u8): 0 for unknown, else
         intent + 1."""
         pool, requests = _pool(seed, self.utterances)
-        number = _pick(key, len(pool))
+        number = pick(key, len(pool))
         if op == "generate":
-            number = requests[_pick(key, len(requests))]
+            number = requests[pick(key, len(requests))]
         given: Arrays = {
             "seed": np.array([seed], dtype=np.uint64),
             "text": _bytes(pool[number].text),

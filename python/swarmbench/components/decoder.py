@@ -74,7 +74,18 @@ def _scale(gain: float) -> float:
     return float(np.float32(gain / _BYTE_DEVIATION))
 
 
-def _logit_scale(width: int) -> float:
+def matrix_scale(inputs: int) -> float:
+    """What the weights of a layer's matrix are times."""
+    return _scale(inputs**-0.5)
+
+
+def embedding_scale() -> float:
+    """What the embedding is times where tokens are looked up."""
+    return _scale(_EMBEDDING_GAIN)
+
+
+def logit_scale(width: int) -> float:
+    """What the embedding is times where it gives the logits."""
     return float(np.float32(1.0 / (_BYTE_DEVIATION * width**0.5)))
 
 
@@ -98,7 +109,7 @@ class Decoder:
         self._embedding = drawn(seed, 0, self.shape.vocabulary, width)
         self._layers = [
             [
-                drawn(seed, 1 + 4 * layer + part, outputs, inputs) * _scale(inputs**-0.5)
+                drawn(seed, 1 + 4 * layer + part, outputs, inputs) * matrix_scale(inputs)
                 for part, (outputs, inputs) in enumerate(sizes)
             ]
             for layer in range(self.shape.layers)
@@ -106,9 +117,8 @@ class Decoder:
 
     def matrices(self) -> Matrices:
         """The weights with their scales."""
-        logit_scale = _logit_scale(self.shape.width)
-        gained = self._embedding * _scale(_EMBEDDING_GAIN)
-        return Matrices(gained, self._embedding * logit_scale, self._layers)
+        output = self._embedding * logit_scale(self.shape.width)
+        return Matrices(self._embedding * embedding_scale(), output, self._layers)
 
     def _rotated(self, vectors: Matrix, position: int) -> Matrix:
         """Heads, shape (heads, width of a head), each pair turned by its angle."""
@@ -150,7 +160,7 @@ class Session:
         decoder, shape = self._decoder, self._decoder.shape
         # Another row than that which gives its logit, or each token would be followed by itself.
         row = (5 * token + 17) % shape.vocabulary
-        stream = decoder._embedding[row] * _scale(_EMBEDDING_GAIN)
+        stream = decoder._embedding[row] * embedding_scale()
         for layer, (attend, merge, widen, narrow) in enumerate(decoder._layers):
             parts = (attend @ _normal(stream)).reshape(3, shape.heads, -1)
             query = decoder._rotated(parts[0], self._position)
@@ -163,7 +173,7 @@ class Session:
             stream = stream + merge @ np.einsum("hp,phd->hd", weights, values).reshape(-1)
             stream = stream + narrow @ np.maximum(widen @ _normal(stream), 0.0)
         self._position += 1
-        logits: Vector = _logit_scale(shape.width) * (decoder._embedding @ _normal(stream))
+        logits: Vector = logit_scale(shape.width) * (decoder._embedding @ _normal(stream))
         return logits
 
 

@@ -1,6 +1,7 @@
 """The components' CUDA sides; `CUDA` is the only list of them."""
 
 from swarmbench.components.cuda.agents import CudaAgents
+from swarmbench.components.cuda.assistant import CudaAssistant
 from swarmbench.components.cuda.base import CudaComponent
 from swarmbench.components.cuda.consensus import CudaConsensus
 from swarmbench.components.cuda.evolution import CudaEvolution
@@ -9,6 +10,7 @@ from swarmbench.components.cuda.synthesis import CudaSynthesis
 
 _KINDS: tuple[type[CudaComponent], ...] = (
     CudaAgents,
+    CudaAssistant,
     CudaConsensus,
     CudaEvolution,
     CudaKnowledgeGraph,

@@ -1,0 +1,134 @@
+"""The assistant's kernels on the emulated device: any text, any shape of launch, both models."""
+
+from __future__ import annotations
+
+import secrets
+from functools import cache
+
+import numpy as np
+import pytest
+
+from swarmbench.components import intents
+from swarmbench.components.assistant import Assistant, learned
+from swarmbench.components.base import agree, same_arrays
+from swarmbench.components.cuda.assistant import AssistantOperation, CudaAssistant
+from swarmbench.components.cuda.assistant_speech import digest_of, sizes
+from swarmbench.components.decoder import SHAPES, Model, drawn
+from swarmbench.components.utterances import utterances
+from swarmbench.gpu.emulated import EmulatedDevice
+
+#: Inputs change with every run; a failure says which they were.
+SEED = secrets.randbits(32)
+_WORDS = (
+    b"deploy ledger v1.2. v1..2 7 7% 07:15 7:1 5 days minutes INC-12 inc-1x node-7 agent-7: don't "
+    b"us-east-1 . : a production, 123:45 99: 12% 12%% error; (cpu) 1 weeks 2 node- % v v1x \xc3\xa9"
+).split()
+
+
+@cache
+def cuda(model: Model = "small", tokens: int = 8) -> CudaAssistant:
+    component = Assistant(utterances=64, feedback_max=5, tokens=tokens, model=model)
+    native = component.prepare(seed=SEED, threads=2).native
+    return CudaAssistant(component, native, EmulatedDevice(seed=SEED, is_random=True), SEED)
+
+
+@cache
+def lane() -> AssistantOperation:
+    return cuda().operation()
+
+
+def texts(count: int) -> list[bytes]:
+    """Arbitrary bytes and words that look like entities, empty and overlong ones among them."""
+    random = np.random.default_rng(SEED)
+    made = [b"", b"a" * 300, b"a " * 150, b"7 " * 150, b"5 days " * 40]
+    for number in range(count):
+        if number % 2:
+            made.append(random.bytes(int(random.integers(300))))
+        else:
+            picked = random.integers(len(_WORDS), size=int(random.integers(60)))
+            made.append(b" ".join(_WORDS[word] for word in picked))
+    return made
+
+
+def given(text: bytes) -> dict[str, np.ndarray]:
+    return {"text": np.frombuffer(text, np.uint8).copy()}
+
+
+@pytest.mark.parametrize("warps", [1, 3, 8])
+def test_any_bytes_are_parsed_as_the_reference_parses_them(warps: int) -> None:
+    reading = lane() if warps == 1 else cuda().operation(warps=warps)
+    for text in texts(60):
+        label, slots = intents.parse(cuda().trained.reshape(-1, intents.LANES), text)
+        found = reading.evaluate("parse", given(text))
+        assert found["label"].tolist() == [label], f"seed {SEED}, text {text!r}"
+        assert found["slots"].tolist() == slots.reshape(-1).tolist(), f"seed {SEED}, text {text!r}"
+
+
+def test_learning_any_texts_in_a_row_is_the_references_bit_for_bit() -> None:
+    several = texts(20)
+    labels = np.random.default_rng(SEED).integers(intents.classes(), size=len(several))
+    ends = np.cumsum([len(text) for text in several]).astype(np.uint32)
+    inputs = given(b"".join(several)) | {"ends": ends, "label": labels.astype(np.uint8)}
+    weights = cuda().trained.reshape(-1, intents.LANES)
+    right = learned(weights, several, labels.tolist())
+    assert same_arrays(lane().evaluate("learn", inputs), right), f"seed {SEED}"
+
+
+@pytest.mark.parametrize("model", SHAPES)
+def test_weights_are_drawn_on_the_device_as_the_reference_draws_them(model: Model) -> None:
+    weights, first = cuda(model, 2).speaking.bytes.array, 0  # type: ignore[attr-defined]
+    for number, (outputs, inputs) in enumerate(sizes(SHAPES[model])):
+        found = weights[first : first + outputs * inputs].reshape(outputs, inputs)
+        assert np.array_equal(found, drawn(SEED, number, outputs, inputs)), f"matrix {number}"
+        first += outputs * inputs
+
+
+@pytest.mark.parametrize(("model", "block"), [("small", 192), ("small", 768), ("base", 256)])
+def test_an_answer_does_not_depend_on_the_block(model: Model, block: int) -> None:
+    component = cuda(model, 2)
+    inputs = component.assistant.inputs("generate", SEED, SEED)
+    right = component.native.evaluate("generate", inputs)
+    found = component.operation(block=block).evaluate("generate", dict(inputs))
+    assert agree(found, right, Assistant.tolerance), f"seed {SEED}, {model}, block {block}"
+    other = found | {"logits": found["logits"] + np.float32(1e-4)}
+    assert not agree(other, right, Assistant.tolerance)
+
+
+def test_a_full_answer_is_that_of_the_native_decoder() -> None:
+    speaking = cuda("small", 64)
+    inputs = speaking.assistant.inputs("generate", SEED, 3)
+    found = speaking.operation().evaluate("generate", dict(inputs))
+    right = speaking.native.evaluate("generate", inputs)
+    assert agree(found, right, Assistant.tolerance), f"seed {SEED}"
+    assert len(set(found["tokens"].tolist())) > 5
+
+
+def test_the_store_of_feedback_is_a_ring_and_counts_what_it_took() -> None:
+    learning = cuda().operation()
+    for key in range(12):
+        learning.run("learn", key)
+        assert learning.verify() == (1, 0), f"seed {SEED}, key {key}"
+    store = learning._learner._store.array.reshape(-1, 2)  # type: ignore[attr-defined]
+    assert sorted(store[:, 0].tolist()) == [7, 8, 9, 10, 11]
+    assert store[11 % 5, 0] == 11
+
+
+def test_what_is_parsed_does_not_depend_on_what_was_learned() -> None:
+    learning, text = cuda().operation(), given(b"deploy ledger v1.2.3 to production")
+    before = learning.evaluate("parse", text)
+    for key in range(20):
+        learning.run("learn", key)
+    assert same_arrays(learning.evaluate("parse", text), before)
+
+
+def test_held_out_utterances_are_understood_on_the_device() -> None:
+    drawn_texts = utterances("held_out", SEED, 1 << 30, 200)
+    found = [lane().evaluate("parse", given(each.text))["label"][0] for each in drawn_texts]
+    right = [int(label) == each.label for label, each in zip(found, drawn_texts, strict=True)]
+    assert np.mean(right) >= 0.9, f"seed {SEED}"
+
+
+def test_a_digest_sees_two_tokens_change_places() -> None:
+    tokens = np.array([3, 1, 4, 1, 5], np.uint32)
+    assert digest_of(tokens) != digest_of(tokens[::-1])
+    assert digest_of(tokens) != digest_of(tokens[:-1])
