@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from swarmbench import _native
-from swarmbench.components import graphs
+from swarmbench.components import embeddings, graphs
 from swarmbench.components.base import Arrays, same_arrays
 from swarmbench.components.cuda.knowledge_graph import CudaKnowledgeGraph, KnowledgeGraphOperation
 from swarmbench.components.cuda.knowledge_graph_path import Path as PathSide
@@ -320,3 +320,13 @@ def test_the_native_side_hands_out_its_graph_its_edges_and_its_lists() -> None:
     assert np.array_equal(np.sort(lists["ids"]), np.arange(component.search.vectors))
     assert lists["starts"][-1] == component.search.vectors
     assert len(lists["centroids"]) == component.search.lists * component.search.dims // 4
+    ids = np.array([3, 700 - 1, 3], np.uint32)
+    rows = embeddings.vectors(component.search, SEED, 0, component.search.vectors)[ids]
+    found = native.evaluate("embeddings", {"ids": ids})["vectors"]
+    assert np.array_equal(found, rows.reshape(-1))
+    asked = native.evaluate("requested_queries", {"key": np.array([1 << 40], np.uint64)})
+    wanted = component.inputs("semantic_search_batch", SEED, 1 << 40)["queries"]
+    assert np.array_equal(asked["queries"], wanted)
+    for op, wrong in (("embeddings", {}), ("embeddings", {"ids": ids + np.uint32(697)})):
+        with pytest.raises(ValueError, match="range"):
+            native.evaluate(op, wrong)

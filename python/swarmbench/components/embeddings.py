@@ -147,13 +147,6 @@ def vectors(parameters: SearchParameters, seed: int, first: int, count: int) -> 
     return out
 
 
-def vectors_of(parameters: SearchParameters, seed: int, ids: npt.NDArray[np.uint32]) -> Vectors:
-    """The vectors of some ids, shape (ids, dims), as they are searched."""
-    items = np.zeros((len(ids), 3), dtype=np.uint32)
-    items[:, 0] = ids
-    return stored(_around_centres(parameters, seed, _VECTORS, items), parameters.storage)
-
-
 def queries(parameters: SearchParameters, seed: int, key: int, count: int) -> Vectors:
     """The first `count` queries of request `key`, shape (count, dims); none is a vector."""
     items = np.empty((count, 3), dtype=np.uint32)

@@ -37,6 +37,9 @@ _PASSES, _PASS_BYTES = (16, 4, 1), 48 << 10
 _SLICE = 64
 _NONE = 0xFFFFFFFF
 
+U32 = npt.NDArray[np.uint32]
+F32 = npt.NDArray[np.float32]
+F64 = npt.NDArray[np.float64]
 Kind = Literal["semantic_search", "semantic_search_batch", "approximate_search"]
 
 HEAD = np.dtype(
@@ -277,51 +280,50 @@ class SearchOp(OpSide):
 
     def verify(self, key: int) -> tuple[int, int]:
         """Every answer: as many results as there are, distinct, in order, each score recomputed
-        from the vector's seed; of an exact one a slice of other vectors, which must hold nothing
-        better; one in `full_check_one_in` is held against the native search."""
-        parameters = self.corpus.parameters
-        rows = embeddings.queries(parameters, self.corpus.seed, key, self.count)
-        heads = self.search.heads()
-        wrong = 0
+        from the vector's seed; of one exact answer a slice of other vectors, which must hold
+        nothing better; one in `full_check_one_in` is held against the native search."""
+        parameters, native = self.corpus.parameters, self.lane.native
+        rows = native.evaluate("requested_queries", {"key": np.array([key], np.uint64)})["queries"]
+        rows, heads, wrong = rows.reshape(-1, parameters.dims), self.search.heads(), 0
         for member, (ids, scores) in enumerate(self.found):
             is_full = (key + member) * 0x9E3779B9 % (1 << 32) % parameters.full_check_one_in == 0
-            is_right = self._is_sound(ids, scores, rows[member], key + member, heads[member])
+            is_right = self._is_sound(ids, scores, rows[member], int(heads[member]["scanned"]))
+            if is_right and member == key % self.count and self.kind != "approximate_search":
+                is_right = self._slice_holds_none(ids, scores, rows[member], key)
             if is_right and is_full:
-                right = self.lane.native.evaluate(self.kind, {"queries": rows[member].copy()})
-                is_right = np.array_equal(right["ids"], ids) and np.array_equal(
-                    right["scores"], scores
-                )
+                right = native.evaluate(self.kind, {"queries": rows[member].copy()})
+                is_right = np.array_equal(right["ids"], ids)
+                is_right = is_right and np.array_equal(right["scores"], scores)
             wrong += not is_right
         return self.count, wrong
 
-    def _is_sound(
-        self,
-        ids: npt.NDArray[np.uint32],
-        scores: npt.NDArray[np.float64],
-        query: npt.NDArray[np.float32],
-        turn: int,
-        head: npt.NDArray[Any],
-    ) -> bool:
-        parameters, seed = self.corpus.parameters, self.corpus.seed
+    def _is_sound(self, ids: U32, scores: F64, query: F32, scanned: int) -> bool:
+        """As many results as there are, distinct, in order, each with the score of its vector."""
+        parameters = self.corpus.parameters
         is_exact = self.kind != "approximate_search"
-        present = self.corpus.vectors if is_exact else int(head["scanned"])
-        places = np.arange(len(ids))
-        order = np.lexsort((ids, -scores))
+        present = self.corpus.vectors if is_exact else scanned
         if len(ids) != min(parameters.top, present) or (ids >= parameters.vectors).any():
             return False
-        if len(np.unique(ids)) != len(ids) or not np.array_equal(order, places):
+        order = np.lexsort((ids, -scores))
+        if len(np.unique(ids)) != len(ids) or not np.array_equal(order, np.arange(len(ids))):
             return False
-        rows = embeddings.vectors_of(parameters, seed, ids)
-        if not np.array_equal(embeddings.cosines(rows, query), scores):
-            return False
-        if not is_exact or len(ids) == 0:
-            return True
-        first = turn * 0x9E3779B97F4A7C15 % (1 << 64) % parameters.vectors
-        others = np.arange(first, min(first + _SLICE, parameters.vectors), dtype=np.uint32)
+        return np.array_equal(embeddings.cosines(self._vectors(ids), query), scores)
+
+    def _slice_holds_none(self, ids: U32, scores: F64, query: F32, turn: int) -> bool:
+        """None of a slice of vectors, another one each time, is better than the last result."""
+        vectors = self.corpus.vectors
+        first = turn * 0x9E3779B97F4A7C15 % (1 << 64) % vectors
+        others = np.arange(first, min(first + _SLICE, vectors), dtype=np.uint32)
         others = others[~np.isin(others, ids)]
-        given = embeddings.cosines(embeddings.vectors_of(parameters, seed, others), query)
+        given = embeddings.cosines(self._vectors(others), query)
         beaten = (given < scores[-1]) | ((given == scores[-1]) & (others > ids[-1]))
-        return len(ids) < parameters.top or bool(beaten.all())
+        return bool(beaten.all())
+
+    def _vectors(self, ids: U32) -> F32:
+        """Vectors as the native side makes them from the seed."""
+        rows = self.lane.native.evaluate("embeddings", {"ids": ids})["vectors"]
+        found: F32 = rows.reshape(-1, self.corpus.parameters.dims)
+        return found
 
     def damage(self, fault: str, draw: int) -> bool:
         """A bit of a result's id or score; the result missing, or in the next one's place too."""

@@ -225,7 +225,8 @@ impl Search {
 
     /// The answers for given `queries` (f32, row after row) over the built vectors, or over
     /// `vectors` (f32) where they are given: `ids` (u32) and `scores` (f64), `top` a query. The op
-    /// `embeddings` gives the built `vectors` themselves: `range` (u32) is the first and how many.
+    /// `embeddings` gives the built `vectors` themselves, by their `ids` (u32) or by a `range`
+    /// (u32) of the first and how many; `requested_queries` the `queries` of a batch of `key`.
     /// The op `lists` gives the index: `ids` list after list, where each of them `starts`, and the
     /// `centroids` as words of four signed bytes.
     ///
@@ -234,6 +235,9 @@ impl Search {
     pub fn evaluate(&self, op: &str, inputs: &Arrays) -> Result<Arrays, BuildError> {
         if op == "embeddings" {
             return self.vectors(inputs);
+        }
+        if op == "requested_queries" {
+            return self.requested(inputs);
         }
         if op == "lists" {
             return match rows(inputs, "vectors", self.index.dims)? {
@@ -252,17 +256,40 @@ impl Search {
     }
 
     fn vectors(&self, inputs: &Arrays) -> Result<Arrays, BuildError> {
-        let expected = || wrong("range", "expected the first vector and how many, u32".to_owned());
-        let Some(Array::U32(range)) = inputs.get("range") else { return Err(expected()) };
-        let &[first, count] = range.as_slice() else { return Err(expected()) };
-        if first.checked_add(count).is_none_or(|end| end > self.parameters.vectors) {
+        let expected =
+            || wrong("range", "expected the first vector and how many, or ids, u32".to_owned());
+        let ids: Vec<u32> = match (inputs.get("ids"), inputs.get("range")) {
+            (Some(Array::U32(ids)), None) => ids.clone(),
+            (None, Some(Array::U32(range))) => {
+                let &[first, count] = range.as_slice() else { return Err(expected()) };
+                let end = first.checked_add(count).filter(|&end| end <= self.parameters.vectors);
+                (first..end.ok_or_else(expected)?).collect()
+            }
+            _ => return Err(expected()),
+        };
+        if ids.iter().any(|&id| id >= self.parameters.vectors) {
             return Err(expected());
         }
-        let mut rows = vec![0.0; count as usize * self.index.dims];
-        for (id, row) in (first..).zip(rows.chunks_exact_mut(self.index.dims)) {
+        let mut rows = vec![0.0; ids.len() * self.index.dims];
+        for (&id, row) in ids.iter().zip(rows.chunks_exact_mut(self.index.dims)) {
             self.regenerate(id, row);
         }
         Ok(Arrays::from([("vectors".to_owned(), Array::F32(rows))]))
+    }
+
+    /// The queries of a batch of the request `key`; the first is that of a single search.
+    fn requested(&self, inputs: &Arrays) -> Result<Arrays, BuildError> {
+        let Some(&[key]) = inputs.get("key").and_then(|key| match key {
+            Array::U64(key) => Some(&key[..]),
+            _ => None,
+        }) else {
+            return Err(wrong("key", "expected one u64".to_owned()));
+        };
+        let mut rows = vec![0.0; self.parameters.batch as usize * self.index.dims];
+        for (member, row) in (0..).zip(rows.chunks_exact_mut(self.index.dims)) {
+            self.query(key, member, row);
+        }
+        Ok(Arrays::from([("queries".to_owned(), Array::F32(rows))]))
     }
 
     fn lists(&self) -> Arrays {
