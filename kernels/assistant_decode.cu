@@ -39,18 +39,6 @@ struct Sequence {
     __device__ u8* bytes() { return reinterpret_cast<u8*>(digits); }
 };
 
-// The sum of squares and the largest size of a shared vector, found by every warp for itself.
-__device__ __forceinline__ void measure(const f32* vector, u32 length, f32* squares, f32* top) {
-    f32 sum = 0, largest = 0;
-    for (u32 at = lane(); at < length; at += WARP) {
-        const f32 value = vector[at];
-        sum = __fmaf_rn(value, value, sum);
-        largest = fmaxf(largest, fabsf(value));
-    }
-    *squares = warp_sum(sum);
-    *top = warp_max(largest);
-}
-
 // Writes the digits of a shared vector; the block has met before and meets behind.
 __device__ __forceinline__ void put_vector(Sequence& own, const f32* vector, u32 length, f32 up) {
     for (u32 at = threadIdx.x; at < length; at += blockDim.x)
@@ -94,50 +82,22 @@ __device__ __forceinline__ void keep(Sequence& own, const float2* rotations, f32
     __syncthreads();
 }
 
-// Attention of every head to every 32 positions, a warp for each of them (Dao et al.,
-// "Flash-Decoding", 2023), then their weighted mean.
+// Attention of every head to every 32 positions, a warp for each of them, then their weighted mean.
 __device__ __forceinline__ void attend(Sequence& own, const f32* keys, const f32* values,
                                        u32 position) {
     const u32 groups = position / WARP + 1;
     for (u32 task = threadIdx.x / WARP; task < HEADS * groups; task += blockDim.x / WARP) {
-        const u32 head = task / groups, group = task % groups, first = group * WARP;
-        const u32 count = min(position + 1 - first, WARP), slot = head * GROUPS + group;
-        f32 score = 0;
-        if (lane() < count) {
-            const f32* key = keys + head * HEAD_WIDTH * POSITIONS + first + lane();
-#pragma unroll 16
-            for (u32 dimension = 0; dimension < HEAD_WIDTH; ++dimension)
-                score = __fmaf_rn(own.vector[head * HEAD_WIDTH + dimension],
-                                  key[dimension * POSITIONS], score);
-            score *= 1.0f / sqrtf(f32(HEAD_WIDTH));
-        }
-        const f32 top = warp_max(lane() < count ? score : -3e38f);
-        const f32 weight = lane() < count ? exponential(score - top) : 0.0f;
-        const f32 total = warp_sum(weight);
-        for (u32 dimension = lane(); dimension < HEAD_WIDTH; dimension += WARP) {
-            const f32* value = values + (head * POSITIONS + first) * HEAD_WIDTH + dimension;
-            f32 sum = 0;
-#pragma unroll 8
-            for (u32 at = 0; at < count; ++at)
-                sum = __fmaf_rn(__shfl_sync(FULL, weight, at), value[at * HEAD_WIDTH], sum);
-            own.values[slot * HEAD_WIDTH + dimension] = sum;
-        }
-        if (lane() == 0) {
-            own.tops[slot] = top;
-            own.totals[slot] = total;
-        }
+        const u32 head = task / groups, group = task % groups, slot = head * GROUPS + group;
+        const u32 kept = head * HEAD_WIDTH * POSITIONS;
+        attend_group(own.vector + head * HEAD_WIDTH, keys + kept, values + kept, group * WARP,
+                     min(position + 1 - group * WARP, WARP), own.tops + slot, own.totals + slot,
+                     own.values + slot * HEAD_WIDTH);
     }
     __syncthreads();
     for (u32 at = threadIdx.x; at < WIDTH; at += blockDim.x) {
-        const u32 first = at / HEAD_WIDTH * GROUPS;
-        f32 top = own.tops[first], total = 0, sum = 0;
-        for (u32 group = 1; group < groups; ++group) top = fmaxf(top, own.tops[first + group]);
-        for (u32 group = 0; group < groups; ++group) {
-            const f32 share = exponential(own.tops[first + group] - top);
-            total = __fmaf_rn(share, own.totals[first + group], total);
-            sum = __fmaf_rn(share, own.values[(first + group) * HEAD_WIDTH + at % HEAD_WIDTH], sum);
-        }
-        own.attended[at] = sum / total;
+        const u32 slot = at / HEAD_WIDTH * GROUPS;
+        own.attended[at] = joined(own.tops + slot, own.totals + slot,
+                                  own.values + slot * HEAD_WIDTH, groups, at % HEAD_WIDTH);
     }
     __syncthreads();
 }

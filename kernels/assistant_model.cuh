@@ -145,6 +145,18 @@ __device__ __forceinline__ f32 exponential(f32 x) {
     return power * __uint_as_float(u32(i32(whole) + 127) << 23);
 }
 
+// The sum of squares and the largest size of a shared vector, found by every warp for itself.
+__device__ __forceinline__ void measure(const f32* vector, u32 length, f32* squares, f32* top) {
+    f32 sum = 0, largest = 0;
+    for (u32 at = lane(); at < length; at += WARP) {
+        const f32 value = vector[at];
+        sum = __fmaf_rn(value, value, sum);
+        largest = fmaxf(largest, fabsf(value));
+    }
+    *squares = warp_sum(sum);
+    *top = warp_max(largest);
+}
+
 // The row of the embedding that a token is looked up in: another one than that which gives its
 // logit, or each token would be followed by itself.
 __device__ __forceinline__ u32 row_of(u32 token) { return (5 * token + 17) % VOCABULARY; }
@@ -161,4 +173,49 @@ __device__ __forceinline__ u32 row_ranked(u64 rank) { return ~u32(rank); }
 // A digest of the tokens as they are chosen.
 __device__ __forceinline__ u64 digest_with(u64 digest, u32 token) {
     return ((digest << 7 | digest >> 57) ^ token) * 0x9E3779B97F4A7C15ull;
+}
+
+// One head's attention to `count` positions from `first` on, by one warp (Dao et al.,
+// "Flash-Decoding", 2023): the largest score, the sum of the weights, the values by their weights.
+// Keys stand by dimension and position, values by position and dimension.
+__device__ __forceinline__ void attend_group(const f32* query, const f32* keys, const f32* values,
+                                             u32 first, u32 count, f32* top, f32* total,
+                                             f32* sums) {
+    f32 score = 0;
+    if (lane() < count) {
+#pragma unroll 16
+        for (u32 dimension = 0; dimension < HEAD_WIDTH; ++dimension) {
+            const f32 key = keys[dimension * POSITIONS + first + lane()];
+            score = __fmaf_rn(query[dimension], key, score);
+        }
+        score *= 1.0f / sqrtf(f32(HEAD_WIDTH));
+    }
+    const f32 highest = warp_max(lane() < count ? score : -3e38f);
+    const f32 weight = lane() < count ? exponential(score - highest) : 0.0f;
+    const f32 weights = warp_sum(weight);
+    for (u32 dimension = lane(); dimension < HEAD_WIDTH; dimension += WARP) {
+        const f32* value = values + first * HEAD_WIDTH + dimension;
+        f32 sum = 0;
+#pragma unroll 8
+        for (u32 at = 0; at < count; ++at)
+            sum = __fmaf_rn(__shfl_sync(FULL, weight, at), value[at * HEAD_WIDTH], sum);
+        sums[dimension] = sum;
+    }
+    if (lane() == 0) {
+        *top = highest;
+        *total = weights;
+    }
+}
+
+// One dimension of a head's weighted mean over all groups of positions.
+__device__ __forceinline__ f32 joined(const f32* tops, const f32* totals, const f32* sums,
+                                      u32 groups, u32 dimension) {
+    f32 top = tops[0], total = 0, sum = 0;
+    for (u32 group = 1; group < groups; ++group) top = fmaxf(top, tops[group]);
+    for (u32 group = 0; group < groups; ++group) {
+        const f32 share = exponential(tops[group] - top);
+        total = __fmaf_rn(share, totals[group], total);
+        sum = __fmaf_rn(share, sums[group * HEAD_WIDTH + dimension], sum);
+    }
+    return sum / total;
 }

@@ -12,7 +12,8 @@ from swarmbench.components import intents
 from swarmbench.components.assistant import Assistant, learned
 from swarmbench.components.base import agree, same_arrays
 from swarmbench.components.cuda.assistant import AssistantOperation, CudaAssistant
-from swarmbench.components.cuda.assistant_speech import digest_of, sizes
+from swarmbench.components.cuda.assistant_speech import SmallSpeech, digest_of, sizes
+from swarmbench.components.cuda.assistant_stages import StagedSpeech
 from swarmbench.components.decoder import SHAPES, Model, drawn
 from swarmbench.components.utterances import utterances
 from swarmbench.gpu.emulated import EmulatedDevice
@@ -83,15 +84,67 @@ def test_weights_are_drawn_on_the_device_as_the_reference_draws_them(model: Mode
         first += outputs * inputs
 
 
-@pytest.mark.parametrize(("model", "block"), [("small", 192), ("small", 768), ("base", 256)])
-def test_an_answer_does_not_depend_on_the_block(model: Model, block: int) -> None:
+SPOKEN = [
+    ("small", SmallSpeech, 192),
+    ("small", SmallSpeech, 768),
+    ("small", StagedSpeech, 64),
+    ("small", StagedSpeech, 512),
+    ("base", SmallSpeech, 256),
+    ("base", StagedSpeech, 128),
+]
+
+
+@pytest.mark.parametrize(("model", "speech", "block"), SPOKEN)
+def test_an_answer_depends_neither_on_the_block_nor_on_how_it_is_launched(
+    model: Model, speech: type[SmallSpeech | StagedSpeech], block: int
+) -> None:
     component = cuda(model, 2)
     inputs = component.assistant.inputs("generate", SEED, SEED)
     right = component.native.evaluate("generate", inputs)
-    found = component.operation(block=block).evaluate("generate", dict(inputs))
+    speaking = component.operation(block=block, speech=speech)
+    found = speaking.evaluate("generate", dict(inputs))
     assert agree(found, right, Assistant.tolerance), f"seed {SEED}, {model}, block {block}"
     other = found | {"logits": found["logits"] + np.float32(1e-4)}
     assert not agree(other, right, Assistant.tolerance)
+
+
+def test_an_answer_in_stages_is_checked_and_its_damage_seen() -> None:
+    speaking = cuda("small", 4).operation(block=64, speech=StagedSpeech)
+    for key in range(3):
+        speaking.run("generate", key)
+        assert speaking.verify() == (1, 0), f"seed {SEED}, key {key}"
+    for fault in ("flipped_bit", "lost_result"):
+        speaking.run("generate", 5)
+        assert speaking.plant(fault)
+        assert speaking.verify() == (1, 1), f"seed {SEED}, {fault}"
+
+
+@pytest.mark.parametrize("speech", [SmallSpeech, StagedSpeech])
+def test_an_answer_moves_what_it_declares_and_no_access_races(
+    speech: type[SmallSpeech | StagedSpeech],
+) -> None:
+    component, device = (
+        Assistant(utterances=64, tokens=3),
+        EmulatedDevice(seed=SEED, build="traced"),
+    )
+    native = component.prepare(seed=SEED, threads=2).native
+    lane = CudaAssistant(component, native, device, SEED).operation(block=64, speech=speech)
+    before = (device.counts.distinct_read_bytes, device.counts.distinct_written_bytes)
+    lane.run("generate", SEED)
+    read = device.counts.distinct_read_bytes - before[0]
+    written = device.counts.distinct_written_bytes - before[1]
+    cost = lane.cost("generate")
+    assert abs(read - cost.bytes_read) <= 0.05 * read, f"seed {SEED}, {read}, {cost}"
+    assert abs(written - cost.bytes_written) <= 0.05 * written, f"seed {SEED}, {written}, {cost}"
+
+
+@pytest.mark.parametrize("model", SHAPES)
+def test_the_device_holds_what_the_formula_says_with_either_model(model: Model) -> None:
+    device, base = EmulatedDevice(seed=SEED), cuda(model, 2)
+    made = CudaAssistant(base.assistant, base.native, device, SEED)
+    for lanes in (1, 2):
+        made.operation()
+        assert device.allocated_bytes == CudaAssistant.device_bytes(base.assistant, lanes)
 
 
 def test_a_full_answer_is_that_of_the_native_decoder() -> None:

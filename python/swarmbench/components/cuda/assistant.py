@@ -11,7 +11,8 @@ from swarmbench.components import intents
 from swarmbench.components.assistant import Assistant, command_of, pick
 from swarmbench.components.base import Arrays, Component
 from swarmbench.components.cuda.assistant_learner import Learner
-from swarmbench.components.cuda.assistant_speech import Speech, Weights, digest_of, moved_bytes
+from swarmbench.components.cuda.assistant_speech import SmallSpeech, Weights, digest_of
+from swarmbench.components.cuda.assistant_stages import StagedSpeech
 from swarmbench.components.cuda.assistant_tables import (
     ANSWER_WORDS,
     GRAMMAR_BYTES,
@@ -26,6 +27,7 @@ from swarmbench.components.cuda.assistant_tables import (
     understood,
 )
 from swarmbench.components.cuda.base import Cost, CudaComponent, CudaOperation, Done
+from swarmbench.components.decoder import SHAPES, Model
 from swarmbench.components.prepared import Progress
 from swarmbench.components.utterances import UNKNOWN, grammar
 from swarmbench.gpu.device import Buffer, Device
@@ -35,6 +37,13 @@ _FILE = "assistant.cu"
 _PARSES_PER_CHECK, _ANSWERS_PER_CHECK = 16, 64
 _NOTHING = 0xFFFF
 _HELD_OUT = 1
+#: Words of a prompt are cut off behind so many tokens.
+_PROMPT_MAX = 32
+#: How each model's answers are said.
+SPEECHES: dict[Model, type[SmallSpeech | StagedSpeech]] = {
+    "small": SmallSpeech,
+    "base": StagedSpeech,
+}
 
 
 class CudaAssistant(CudaComponent):
@@ -69,11 +78,19 @@ class CudaAssistant(CudaComponent):
         self.weights = device.uploaded(self.trained)
         self.grammar = device.uploaded(packed_grammar())
         self.progress("weights", 0.5)
+        self.prompted = [_prompted(self.written(number)) for number in self.requests.tolist()]
         self.speaking = Weights.drawn(self.assistant.model, device, seed)
         self.progress("weights", 1.0)
 
-    def operation(self, *, warps: int = 1, block: int | None = None) -> AssistantOperation:
-        return AssistantOperation(self, warps, block)
+    def operation(
+        self,
+        *,
+        warps: int = 1,
+        block: int | None = None,
+        speech: type[SmallSpeech | StagedSpeech] | None = None,
+    ) -> AssistantOperation:
+        kind = speech or SPEECHES[self.assistant.model]
+        return AssistantOperation(self, warps, block, kind)
 
     @classmethod
     def device_bytes(cls, component: Component, lanes: int) -> int:
@@ -81,23 +98,32 @@ class CudaAssistant(CudaComponent):
         text = TEXT_BYTES + 2 * ANSWER_WORDS
         shared = assistant.utterances * (text + 4) + 2 * intents.BUCKETS * intents.LANES
         shared += GRAMMAR_BYTES + Weights.nbytes(assistant.model)
-        lane = Speech.nbytes(assistant.model) + Learner.nbytes(assistant.feedback_max)
+        shape = SHAPES[assistant.model]
+        lane = SPEECHES[assistant.model].nbytes(shape) + Learner.nbytes(assistant.feedback_max)
         lane += 2 * text + 4 * intents.LANES
         return shared + lanes * lane
 
     def describe(self) -> dict[str, Any]:
-        return {"decoder_block": "one per answer", "texts": len(self.texts)}
+        return {"decoder": SPEECHES[self.assistant.model].__name__, "texts": len(self.texts)}
 
     def number(self, op: str, key: int) -> int:
         """The utterance of the operation `key`."""
         if op == "generate":
-            return int(self.requests[pick(key, len(self.requests))])
+            return int(self.requests[self.request(key)])
         return pick(key, len(self.texts))
 
-    def command(self, key: int) -> bytes:
-        """What `generate` has to write, by Python."""
-        number = self.number("generate", key)
+    def request(self, key: int) -> int:
+        """Which of the requests `generate` of `key` is about."""
+        return pick(key, len(self.requests))
+
+    def written(self, number: int) -> bytes:
+        """The command of an utterance, by Python."""
         return command_of(self.texts[number], int(self.labels[number]), self.slots[number])
+
+
+def _prompted(written: bytes) -> int:
+    """Tokens of the prompt of a command."""
+    return 1 + min(_PROMPT_MAX - 1, len(intents.words_of(written)))
 
 
 class AssistantOperation(CudaOperation):
@@ -106,7 +132,13 @@ class AssistantOperation(CudaOperation):
     What comes back is small and written straight to memory of the host.
     """
 
-    def __init__(self, cuda: CudaAssistant, warps: int, block: int | None) -> None:
+    def __init__(
+        self,
+        cuda: CudaAssistant,
+        warps: int,
+        block: int | None,
+        speech: type[SmallSpeech | StagedSpeech],
+    ) -> None:
         super().__init__(cuda.device)
         device, self.cuda, self.assistant = cuda.device, cuda, cuda.assistant
         self._warps = warps
@@ -122,13 +154,11 @@ class AssistantOperation(CudaOperation):
         self._slots = device.empty(ANSWER_WORDS, np.uint16)
         self._scores = device.empty(intents.LANES, np.int32)
         self._learner = Learner(device, self.stream, cuda.weights, self.assistant.feedback_max)
-        self._speech = Speech(cuda.speaking, device, self.stream, block)
+        self._speech = speech(cuda.speaking, self.stream, block)
         self._last: tuple[str, int] | None = None
         self._answered: dict[str, int] = {}
         self._tokens = self.assistant.tokens
         self._spoken = np.zeros(0, np.uint32)
-        self.stream.fill(self._speech.asked, 0)
-        self.stream.synchronize()
 
     def run(self, op: str, key: int) -> Done:
         cuda = self.cuda
@@ -139,7 +169,7 @@ class AssistantOperation(CudaOperation):
                 self._parse(cuda.records, len(cuda.texts))
             case "generate":
                 self._ask(cuda.records, cuda.truths, len(cuda.requests))
-                self._speech.speak(self._tokens)
+                self._speech.speak(cuda.prompted[cuda.request(key)], self._tokens)
             case "learn":
                 self._learner.learn(
                     cuda.records, cuda.truths, cuda.grammar, self._views[0], len(cuda.texts)
@@ -200,10 +230,11 @@ class AssistantOperation(CudaOperation):
         tokens, written = self._spoken, self._command_text()
         if len(tokens) != self._tokens or digest_of(tokens) != int(self._speech.digest[0]):
             return False
-        if written != cuda.command(key) or not self._asks_the_same(written, number):
+        if written != cuda.written(number) or not self._asks_the_same(written, number):
             return False
         place = key % self._tokens
-        if self._speech.says_again(place) != int(tokens[place]):
+        prompted = cuda.prompted[cuda.request(key)]
+        if self._speech.says_again(prompted, place) != int(tokens[place]):
             return False
         if key % _ANSWERS_PER_CHECK:
             return True
@@ -299,10 +330,12 @@ class AssistantOperation(CudaOperation):
         _, slots = self._scored(text, self.cuda.weights)
         self.stream.upload(self._truth, accepted(slots, label))
         self._ask(self._given, self._truth, 0)
-        self._speech.speak(self._tokens)
+        command = self._command_text()
+        self._speech.speak(_prompted(command), self._tokens)
         logits = np.empty(self._speech.logits.count, np.float32)
         self.stream.download(logits, self._speech.logits)
-        written = np.frombuffer(self._command_text(), np.uint8).copy()
+        self.stream.synchronize()
+        written = np.frombuffer(command, np.uint8).copy()
         tokens = self._speech.tokens[: self._tokens].copy()
         return {"command": written, "tokens": tokens, "logits": logits}
 
@@ -329,10 +362,10 @@ class AssistantOperation(CudaOperation):
         text = cuda.texts[cuda.number(op, key)]
         record = 8 + TEXT_BYTES
         if op == "generate":
-            written = cuda.command(key)
-            prompted = 1 + min(31, len(intents.words_of(written)))
+            written = cuda.written(cuda.number(op, key))
+            prompted = cuda.prompted[cuda.request(key)]
             shape = cuda.speaking.shape
-            read, kept = moved_bytes(shape, prompted, self._tokens)
+            read, kept = self._speech.moved_bytes(shape, prompted, self._tokens)
             named = len(written) + 24 + len(grammar().kinds)
             return Cost(read + named, kept + TEXT_BYTES + 4 * (1 + prompted))
         features = intents.features_of(text, intents.tokens_of(text))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +19,7 @@ from swarmbench.components.decoder import (
     matrix_scale,
 )
 from swarmbench.components.philox import stream_key
-from swarmbench.gpu.device import Buffer, Device, Kernel, Stream
+from swarmbench.gpu.device import Argument, Buffer, Device, Kernel, Stream
 
 #: Words of a prompt's record, and tokens of an answer, as `assistant_model.cuh` has them.
 ASKED_WORDS, ANSWER_TOKENS = 40, 64
@@ -60,7 +61,7 @@ class Weights:
     shape: Shape
     bytes: Buffer
     rotations: Buffer
-    speak: Kernel
+    device: Device
 
     @classmethod
     def drawn(cls, model: Model, device: Device, seed: int) -> Weights:
@@ -80,7 +81,11 @@ class Weights:
             first += outputs * inputs
         stream.synchronize()
         turned = device.uploaded(rotations(shape))
-        return cls(shape, weights, turned, device.kernel(_FILE, "speak", defines(shape)))
+        return cls(shape, weights, turned, device)
+
+    def kernel(self, file: str, name: str) -> Kernel:
+        """A kernel for the sizes of this model."""
+        return self.device.kernel(file, name, defines(self.shape))
 
     @staticmethod
     def nbytes(model: Model) -> int:
@@ -98,17 +103,16 @@ class Weights:
         ]
 
 
-class Speech:
+class Speech(ABC):
     """One lane that answers prompts: keys, values, logits; the tokens come back by themselves.
 
-    `asked` is the prompt's record, written by the kernel `command`.
+    `asked` is the prompt's record, written by the kernel `command`; whoever asks says how many
+    tokens it has.
     """
 
-    def __init__(self, weights: Weights, device: Device, stream: Stream, block: int | None) -> None:
+    def __init__(self, weights: Weights, stream: Stream) -> None:
         self._weights, self._stream = weights, stream
-        chosen = _SPEAK_BLOCK_EMULATED if device.is_emulated else _SPEAK_BLOCK
-        self._block = block or chosen
-        shape = weights.shape
+        device, shape = weights.device, weights.shape
         self.asked = device.empty(ASKED_WORDS, np.uint32)
         self.logits = device.empty(shape.vocabulary, np.float32)
         self._cache = device.empty(cache_floats(shape), np.float32)
@@ -116,33 +120,61 @@ class Speech:
         self.digest = device.pinned(1, np.uint64)
         self._again = device.pinned(ANSWER_TOKENS, np.uint32)
         self._again_digest = device.pinned(1, np.uint64)
-        self._views = [
-            device.mapped(each)
-            for each in (self.tokens, self.digest, self._again, self._again_digest)
-        ]
+        self._answer = (device.mapped(self.tokens), device.mapped(self.digest))
+        self._second = (device.mapped(self._again), device.mapped(self._again_digest))
+        stream.fill(self.asked, 0)
+        stream.synchronize()
 
-    @staticmethod
-    def nbytes(model: Model) -> int:
+    @classmethod
+    def nbytes(cls, shape: Shape) -> int:
         """Device memory of one lane."""
-        shape = SHAPES[model]
         return 4 * (ASKED_WORDS + shape.vocabulary + cache_floats(shape))
 
-    def speak(self, count: int) -> None:
+    def speak(self, prompted: int, count: int) -> None:
         """Enqueues the answer to `asked`, of `count` tokens."""
-        self._launch(0, count, self._views[0], self._views[1])
+        self._say(prompted, 0, count, *self._answer)
 
-    def says_again(self, place: int) -> int:
+    def says_again(self, prompted: int, place: int) -> int:
         """The token at a place of the last answer, from those before it; waits for it."""
-        self._launch(place, place + 1, self._views[2], self._views[3])
+        self._say(prompted, place, place + 1, *self._second)
         self._stream.synchronize()
         return int(self._again[place])
 
-    def _launch(self, first: int, until: int, chosen: Buffer, digest: Buffer) -> None:
+    @abstractmethod
+    def _say(self, prompted: int, first: int, until: int, chosen: Buffer, digest: Buffer) -> None:
+        """Enqueues the tokens `first` to `until` of an answer; those before them were said."""
+
+    @classmethod
+    @abstractmethod
+    def moved_bytes(cls, shape: Shape, prompted: int, tokens: int) -> tuple[int, int]:
+        """Different bytes that each launch of an answer reads and writes, summed."""
+
+
+class SmallSpeech(Speech):
+    """A whole answer in one launch of one block."""
+
+    def __init__(self, weights: Weights, stream: Stream, block: int | None = None) -> None:
+        super().__init__(weights, stream)
+        self._kernel = weights.kernel(_FILE, "speak")
+        chosen = _SPEAK_BLOCK_EMULATED if weights.device.is_emulated else _SPEAK_BLOCK
+        self._block = block or chosen
+
+    def _say(self, prompted: int, first: int, until: int, chosen: Buffer, digest: Buffer) -> None:
         weights = self._weights
-        buffers = [weights.bytes, weights.rotations, self.asked, self._cache, self._views[0]]
+        buffers = [weights.bytes, weights.rotations, self.asked, self._cache, self._answer[0]]
         buffers += [chosen, digest, self.logits]
         bounds = [np.uint32(first), np.uint32(until)]
-        self._stream.launch(weights.speak, 1, self._block, [*buffers, *bounds, *weights.scales()])
+        arguments: list[Argument] = [*buffers, *bounds, *weights.scales()]
+        self._stream.launch(self._kernel, 1, self._block, arguments)
+
+    @classmethod
+    def moved_bytes(cls, shape: Shape, prompted: int, tokens: int) -> tuple[int, int]:
+        """Each weight once, keys and values of every position that was taken."""
+        positions = prompted + tokens - 1
+        kept = 8 * shape.layers * positions * shape.width
+        turned = 4 * positions * shape.width // shape.heads
+        read = shape.parameters + kept + turned + 4 * (1 + prompted)
+        return read, kept + 4 * (tokens + shape.vocabulary) + 8
 
 
 def cache_floats(shape: Shape) -> int:
@@ -157,14 +189,3 @@ def digest_of(tokens: npt.NDArray[np.uint32]) -> int:
         turned = (digest << 7 | digest >> 57) & mask
         digest = ((turned ^ token) * 0x9E3779B97F4A7C15) & mask
     return digest
-
-
-def moved_bytes(shape: Shape, prompted: int, tokens: int) -> tuple[int, int]:
-    """Different bytes that `speak` reads and writes: each weight once, keys and values of every
-    position that was taken."""
-    positions = prompted + tokens - 1
-    kept = 8 * shape.layers * positions * shape.width
-    turned = 4 * positions * shape.width // shape.heads
-    read = shape.parameters + kept + turned + 4 * (1 + prompted)
-    written = kept + 4 * (tokens + shape.vocabulary) + 8
-    return read, written
