@@ -82,6 +82,20 @@ class Caller:
     def verify(self) -> tuple[int, int]: ...
 
 @final
+class Coder:
+    def __new__(cls, block_bytes: int, zstd_level: int) -> Coder: ...
+    def bound(self, chunk_bytes: int) -> int: ...
+    def encode(
+        self,
+        op: str,
+        sequence: int,
+        chunk: npt.NDArray[np.uint8],
+        frame: npt.NDArray[np.uint8],
+        /,
+    ) -> tuple[int, int]: ...
+    def decode(self, frame: npt.NDArray[np.uint8], chunk: npt.NDArray[np.uint8], /) -> int: ...
+
+@final
 class Workload:
     def __new__(
         cls,

@@ -154,6 +154,10 @@ class Component(BaseModel, ABC):
         """The parameter that a backend cannot run and why; None where it can run them all."""
         return None
 
+    def on_host(self) -> Self:
+        """Itself as the CPU's backend can hold it: what a device's answers are checked against."""
+        return self
+
     def question(self, seed: int, key: int) -> Question:
         """What a model server is asked in the place of the operation `key` of `endpoint_op`."""
         raise LookupError(f"{self.name} asks no model server")

@@ -21,8 +21,8 @@ Content = Literal["numeric", "incompressible", "other"]
 
 KINDS: tuple[Kind, ...] = ("text", "json", "int32", "float32", "random", "zeros")
 
-_DOMAIN = 0x53545200
-_DOMAIN_VOCABULARY = _DOMAIN + 0xFF
+DOMAIN = 0x53545200
+_DOMAIN_VOCABULARY = DOMAIN + 0xFF
 _RANK_BITS = 12
 _ONSETS = ("b", "d", "f", "g", "l", "m", "n", "p", "r", "s", "t", "w", "th", "st", "pr", "tr")
 _VOWELS = "aeio"
@@ -44,7 +44,7 @@ def generate(kind: Kind, seed: int, index: int, length: int) -> Bytes:
         return np.zeros(length, dtype=np.uint8)
     halves_needed = {"text": 3, "json": 80, "int32": 16, "float32": 8, "random": 4}[kind]
     count = -(-length // halves_needed)
-    key = philox.stream_key(seed, _DOMAIN + KINDS.index(kind))
+    key = philox.stream_key(seed, DOMAIN + KINDS.index(kind))
     halves = philox.draws(key, index, (count + 1) // 2).view(np.uint32)[:count]
     if kind == "text":
         return _text(halves, seed, length)

@@ -96,9 +96,10 @@ class Prepared:
         if component.name not in _native.component_names():
             native = _native.Component.outside([op.name for op in component.ops])
             return cls(component, backend, seed, native, is_hosted=True)
+        held = component if backend == "cpu" else component.on_host()
         native = _native.Component(
             component.name,
-            component.model_dump_json(),
+            held.model_dump_json(),
             seed=seed,
             threads=threads,
             progress=progress,

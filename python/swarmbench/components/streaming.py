@@ -48,6 +48,11 @@ _FRAME_PER_MILLE: Mapping[Kind, int] = {
     "zeros": 2,
 }
 _POOL_CHUNKS_MIN = 6
+#: Where each backend can put chunks; `memory` is the backend's own.
+_PLACEMENTS: Mapping[str, tuple[str, ...]] = {
+    "cpu": ("memory", "file"),
+    "cuda": ("memory", "device", "host_device_host"),
+}
 
 
 class Streaming(Component):
@@ -112,12 +117,20 @@ class Streaming(Component):
 
     def unfit(self, backend: str) -> tuple[str, str] | None:
         """Placements on a device need one; a directory must be there."""
-        if backend == "cpu" and self.placement not in ("memory", "file"):
-            problem = f"`{self.placement}` needs the cuda backend; choose memory or file"
-            return "placement", problem
+        if self.placement not in _PLACEMENTS[backend]:
+            right = " or ".join(", ".join(_PLACEMENTS[backend]).rsplit(", ", 1))
+            other = "cuda" if backend == "cpu" else "cpu"
+            needed = "kernels that are not part of this version"
+            if self.placement in _PLACEMENTS[other]:
+                needed = f"the {other} backend"
+            return "placement", f"`{self.placement}` needs {needed}; choose {right}"
         if "file" in self.placement and not Path(self.directory).is_dir():
             return "directory", f"there is no directory `{self.directory}`; give one"
         return None
+
+    def on_host(self) -> Self:
+        """In memory, where the placement is a device's."""
+        return self.model_copy(update={"placement": "memory"})
 
     def written_bytes(self) -> int:
         """Frames go to a file where the placement says so."""

@@ -113,7 +113,7 @@ def _bound_writes(plan: Plan) -> Plan:
         if each.name not in writers:
             continue
         component, lines = each.component.writing(left // len(writers))
-        if (unfit := component.unfit("cpu")) is not None:
+        if (unfit := component.unfit(each.backend)) is not None:
             raise MachineError(
                 f"component `{each.name}`: {unfit[0]}: {unfit[1]}",
                 hint="raise `--disk-write-budget`, or leave components out by `--components`",
@@ -222,7 +222,7 @@ def _workload(
     at = ("workloads", name)
     backend = chosen.backends.get(name, "cpu")
     is_small = backend == "cuda" and chosen.is_emulated
-    component = _component(COMPONENTS[name], part, config, source, is_small)
+    component = _component(COMPONENTS[name], part, config, source, backend, is_small)
     rate_s, share = component.production_rate_s, component.capacity_share
     if part.rate is not None:
         rate_s, share = part.rate.rate_s, part.rate.share or 0.0
@@ -249,7 +249,12 @@ def _workload(
 
 
 def _component(
-    kind: type[Component], part: WorkloadConfig, config: Config, source: Source, is_small: bool
+    kind: type[Component],
+    part: WorkloadConfig,
+    config: Config,
+    source: Source,
+    backend: str,
+    is_small: bool,
 ) -> Component:
     """The component with its parameters; `sizes` and `data_mix` stand for parameters of it.
 
@@ -286,7 +291,7 @@ def _component(
             component = kind.for_profile(config.profile, **given)
     except ValidationError as error:
         raise problem_of(error, source.where, source.overrides, key_of) from None
-    if (unfit := component.unfit("cpu")) is not None:
+    if (unfit := component.unfit(backend)) is not None:
         key, problem = unfit
         raise source.error((*at, "params", key), problem)
     return component

@@ -24,6 +24,7 @@ from swarmbench.gpu.device import (
     DeviceLostError,
     DeviceMemoryError,
     Kernel,
+    Stream,
     check_arguments,
 )
 from swarmbench.gpu.numba import compiling
@@ -217,6 +218,8 @@ class CardStream:
     def __init__(self, cupy: Any) -> None:
         self._cupy = cupy
         self.stream = cupy.cuda.Stream(non_blocking=True)
+        #: Recorded anew each time: who waits for it has taken what it then stood for.
+        self._reached = cupy.cuda.Event(disable_timing=True)
 
     def launch(
         self,
@@ -255,6 +258,12 @@ class CardStream:
         assert array.nbytes == source.nbytes
         with _lost(self._cupy):
             _array(source).data.copy_to_host_async(array.ctypes.data, array.nbytes, self.stream)
+
+    def follow(self, other: Stream) -> None:
+        ahead = cast(CardStream, other)
+        with _lost(self._cupy):
+            ahead._reached.record(ahead.stream)
+            self.stream.wait_event(ahead._reached)
 
     def synchronize(self) -> None:
         with _lost(self._cupy):

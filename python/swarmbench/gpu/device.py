@@ -52,7 +52,7 @@ Argument = Buffer | np.generic
 
 
 class Stream(Protocol):
-    """Work in order; nothing but `synchronize` waits for it.
+    """Work in order; nothing but `synchronize`, and streams that `follow` it, wait for it.
 
     Raises `DeviceLostError` where the device stops answering.
     """
@@ -83,6 +83,10 @@ class Stream(Protocol):
 
     def download(self, array: Array, source: Buffer) -> None:
         """Enqueues a copy from the device; `array` holds it after `synchronize`."""
+        ...
+
+    def follow(self, other: Stream) -> None:
+        """Lets what is enqueued from now on wait for all that is in another stream by now."""
         ...
 
     def synchronize(self) -> None:

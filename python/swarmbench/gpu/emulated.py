@@ -26,6 +26,7 @@ from swarmbench.gpu.device import (
     DeviceLostError,
     DeviceMemoryError,
     Kernel,
+    Stream,
     check_arguments,
 )
 from swarmbench.gpu.host_compiler import Build, library_path
@@ -277,6 +278,9 @@ class EmulatedStream:
     def download(self, array: Array, source: Buffer) -> None:
         assert array.nbytes == source.nbytes
         array.view(np.uint8)[:] = _array(source).view(np.uint8)
+
+    def follow(self, other: Stream) -> None:
+        """Nothing is under way in any stream."""
 
     def synchronize(self) -> None:
         """Nothing is under way."""

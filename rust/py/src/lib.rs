@@ -5,6 +5,7 @@ use pyo3::prelude::*;
 mod arrays;
 mod calibrate;
 mod caller;
+mod coder;
 mod component;
 mod desk;
 mod drain;
@@ -19,6 +20,8 @@ mod _native {
     use super::calibrate::{Canary, CanaryReading, measure_ceilings};
     #[pymodule_export]
     use super::caller::Caller;
+    #[pymodule_export]
+    use super::coder::Coder;
     #[pymodule_export]
     use super::component::Component;
     #[pymodule_export]

@@ -51,6 +51,18 @@ pub enum Choice {
 }
 
 impl Choice {
+    /// The choice of a pipeline's op.
+    #[must_use]
+    pub fn named(op: &str) -> Option<Self> {
+        match op {
+            "auto" => Some(Self::Auto),
+            "lz4" => Some(Self::Lz4),
+            "zstd" => Some(Self::Zstd),
+            "pack" => Some(Self::Pack),
+            _ => None,
+        }
+    }
+
     /// Bytes of a block where the component's are `block_bytes`: Zstandard takes about twice as
     /// long per byte as LZ4, so its blocks are half as long.
     #[must_use]

@@ -25,7 +25,9 @@ mod tests;
 mod worker;
 
 use crate::operations::scratch::{PAGE_BYTES, PageBuffer, Scratch, WriteBudget, refuse_directory};
-use frame::{Choice, Coder};
+pub use frame::{Choice, Coder as FrameCoder, bound as frame_bound};
+
+use frame::Coder;
 use sink::Sink;
 use source::Source;
 use worker::{Totals, Worker};
