@@ -27,6 +27,10 @@ from swarmbench.plan import LANES, Plan
 from swarmbench.schema import RESULT_SCHEMA, json_schema
 
 EMULATED = ("max-throughput", "--backend", "cuda", "--device", "emulated", "--allow-concurrent")
+EMULATED_NOTE = (
+    "the device is emulated: sizes are small, rates 0.05 of the production ones, and no figure "
+    "says anything of a GPU"
+)
 HOST = Host(
     cpus=(0, 1),
     threads_max=2,
@@ -94,7 +98,8 @@ def test_the_emulated_device_has_small_sizes_unless_others_are_given() -> None:
     plan = planned(device="emulated", workloads={"evolution": {}})
     assert plan.device == ("emulated",)
     assert plan.workload("evolution").component == Evolution.small()
-    assert plan.notes == ("the device is emulated: its figures say nothing of a GPU",)
+    assert plan.notes == (EMULATED_NOTE,)
+    assert plan.workload("evolution").rate_s == 0.5
     given = {"evolution": {"params": {"population": 32}}}
     plan = planned(device="emulated", workloads=given)
     assert plan.workload("evolution").component == Evolution(population=32, genome=100)
@@ -195,7 +200,7 @@ def test_all_components_with_kernels_run_together_on_the_emulated_device(tmp_pat
     assert json_schema(RESULT_SCHEMA)["properties"].keys() >= result.keys()
     assert (result["backend"], result["device"]) == ("cuda", "emulated")
     assert result["backend_reason"] == "the emulated device"
-    assert "the device is emulated: its figures say nothing of a GPU" in result["notes"]
+    assert EMULATED_NOTE in result["notes"]
     for phase in result["phases"]:
         for name, figures in phase["components"].items():
             assert figures["violations"] == 0, f"{name} in {phase['name']}"

@@ -17,6 +17,8 @@ from swarmbench.plan import LANES, Backend, WorkloadPlan
 CARD_SHARE = 0.8
 #: Memory of the emulated device, which is the host's.
 EMULATED_BYTES = 2 << 30
+#: Share of the production rates that it is given where none are stated; two cores carry that.
+EMULATED_LOAD = 0.05
 #: Halvings of a component's budget after which nothing smaller is tried.
 _HALVINGS_MAX = 40
 

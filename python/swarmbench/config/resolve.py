@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from swarmbench import units
 from swarmbench.components import COMPONENTS, Component
-from swarmbench.config.backends import Chosen, choose, fit_devices
+from swarmbench.config.backends import EMULATED_LOAD, Chosen, choose, fit_devices
 from swarmbench.config.endpoints import endpoint_of
 from swarmbench.config.host import Host
 from swarmbench.config.load import KeyPath, Override, problem_of
@@ -129,7 +129,10 @@ def _unused(config: Config, chosen: Chosen) -> list[str]:
     if chosen.fell_back:
         notes.append(f"on the cpu backend: {chosen.reason}")
     if chosen.is_emulated:
-        notes.append("the device is emulated: its figures say nothing of a GPU")
+        notes.append(
+            f"the device is emulated: sizes are small, rates {EMULATED_LOAD:g} of the production "
+            "ones, and no figure says anything of a GPU"
+        )
     elif config.device and not chosen.devices:
         notes.append("device is for the cuda backend and has no effect")
     for name, part in config.workloads.items():
@@ -224,6 +227,8 @@ def _workload(
     is_small = backend == "cuda" and chosen.is_emulated
     component = _component(COMPONENTS[name], part, config, source, backend, is_small)
     rate_s, share = component.production_rate_s, component.capacity_share
+    if is_small and rate_s is not None:
+        rate_s *= EMULATED_LOAD
     if part.rate is not None:
         rate_s, share = part.rate.rate_s, part.rate.share or 0.0
     if not rate_s and not share:
