@@ -12,6 +12,7 @@ from swarmbench.components import intents
 from swarmbench.components.assistant import Assistant, learned
 from swarmbench.components.base import agree, same_arrays
 from swarmbench.components.cuda.assistant import AssistantOperation, CudaAssistant
+from swarmbench.components.cuda.assistant_batch import BatchSpeech
 from swarmbench.components.cuda.assistant_speech import SmallSpeech, digest_of, sizes
 from swarmbench.components.cuda.assistant_stages import StagedSpeech
 from swarmbench.components.decoder import SHAPES, Model, drawn
@@ -117,6 +118,41 @@ def test_an_answer_in_stages_is_checked_and_its_damage_seen() -> None:
         speaking.run("generate", 5)
         assert speaking.plant(fault)
         assert speaking.verify() == (1, 1), f"seed {SEED}, {fault}"
+
+
+@pytest.mark.parametrize(("model", "sequences", "tokens"), [("small", 12, 3), ("base", 2, 2)])
+def test_many_answers_at_once_are_those_of_each_alone(
+    model: Model, sequences: int, tokens: int
+) -> None:
+    component = cuda(model, tokens)
+    given_keys = [component.assistant.inputs("generate", SEED, key) for key in range(sequences)]
+    right = [component.native.evaluate("generate", inputs) for inputs in given_keys]
+    vocabulary = SHAPES[model].vocabulary
+    prompts = []
+    for each in right:
+        words = intents.words_of(each["command"].tobytes())[:31]
+        prompts.append([0, *(intents.fnv1a(word) % vocabulary for _, word in words)])
+    batch = BatchSpeech(component.speaking, component.device.stream(), sequences)
+    found = batch.speak(prompts, tokens)
+    assert np.array_equal(found, [each["tokens"] for each in right]), f"seed {SEED}"
+    longest = int(np.argmax([len(prompt) for prompt in prompts]))
+    logits = {"logits": batch.logits()[longest]}
+    assert agree(logits, {"logits": right[longest]["logits"]}, Assistant.tolerance)
+
+
+@pytest.mark.parametrize("adds", [False, True])
+def test_a_product_on_the_device_is_that_of_float64(adds: bool) -> None:
+    random = np.random.default_rng(SEED)
+    device = EmulatedDevice(seed=SEED)
+    rows, columns, inner = (int(each) for each in random.integers(1, 40, 3))
+    left, right, before = (
+        random.standard_normal(size).astype(np.float32)
+        for size in ((rows, inner), (columns, inner), (rows, columns))
+    )
+    buffers = [device.uploaded(each.reshape(-1)) for each in (before, left, right)]
+    device.stream().matmul(*buffers, (rows, columns, inner), scale=0.5, adds=adds)
+    expected = 0.5 * left.astype(np.float64) @ right.T + (before if adds else 0.0)
+    assert np.allclose(buffers[0].array.reshape(rows, columns), expected, atol=1e-4), SEED
 
 
 @pytest.mark.parametrize("speech", [SmallSpeech, StagedSpeech])

@@ -265,6 +265,40 @@ class CardStream:
             ahead._reached.record(ahead.stream)
             self.stream.wait_event(ahead._reached)
 
+    def matmul(
+        self,
+        target: Buffer,
+        left: Buffer,
+        right: Buffer,
+        shape: tuple[int, int, int],
+        *,
+        scale: float,
+        adds: bool = False,
+    ) -> None:
+        (rows, columns, inner), cublas = shape, self._cupy.cuda.cublas
+        assert (target.count, left.count) == (rows * columns, rows * inner)
+        assert right.count == columns * inner
+        times = np.array([scale, adds], np.float32)
+        places = [_array(each).data.ptr for each in (right, left, target)]
+        # cuBLAS has columns first: what it calls the product is the target transposed.
+        with _lost(self._cupy), self.stream:
+            cublas.sgemm(
+                self._cupy.cuda.device.get_cublas_handle(),
+                cublas.CUBLAS_OP_T,
+                cublas.CUBLAS_OP_N,
+                columns,
+                rows,
+                inner,
+                times.ctypes.data,
+                places[0],
+                inner,
+                places[1],
+                inner,
+                times[1:].ctypes.data,
+                places[2],
+                columns,
+            )
+
     def synchronize(self) -> None:
         with _lost(self._cupy):
             self.stream.synchronize()

@@ -89,6 +89,22 @@ class Stream(Protocol):
         """Lets what is enqueued from now on wait for all that is in another stream by now."""
         ...
 
+    def matmul(
+        self,
+        target: Buffer,
+        left: Buffer,
+        right: Buffer,
+        shape: tuple[int, int, int],
+        *,
+        scale: float,
+        adds: bool = False,
+    ) -> None:
+        """Enqueues target = scale * left times right transposed, added to it where `adds`.
+
+        All are rows of f32: with shape (m, n, k) the target is m by n, left m by k, right n by k.
+        """
+        ...
+
     def synchronize(self) -> None:
         """Waits until all that was enqueued has ended."""
         ...

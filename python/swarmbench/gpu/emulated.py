@@ -282,6 +282,21 @@ class EmulatedStream:
     def follow(self, other: Stream) -> None:
         """Nothing is under way in any stream."""
 
+    def matmul(
+        self,
+        target: Buffer,
+        left: Buffer,
+        right: Buffer,
+        shape: tuple[int, int, int],
+        *,
+        scale: float,
+        adds: bool = False,
+    ) -> None:
+        rows, columns, inner = shape
+        product = _array(left).reshape(rows, inner) @ _array(right).reshape(columns, inner).T
+        found = _array(target).reshape(rows, columns)
+        found[:] = np.float32(scale) * product + (found if adds else np.float32(0))
+
     def synchronize(self) -> None:
         """Nothing is under way."""
 
