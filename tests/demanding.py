@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from random import Random
 
 import numpy as np
 
@@ -24,7 +25,9 @@ from swarmbench.components.forests import (
 def inputs_of(name: str, seed: int) -> Iterator[tuple[str, Arrays]]:
     """Ops of a component, and inputs for each."""
     if name == "synthesis":
-        yield "transform", small_trees(20_000, seed) | nested_rules()
+        forest = small_trees(20_000, seed)
+        yield "transform", forest | nested_rules()
+        yield "transform", forest | sampled_rules(forest, 12, seed)
 
 
 def small_trees(nodes: int, seed: int) -> Arrays:
@@ -103,3 +106,50 @@ def nested_rules() -> Arrays:
     ]
     patterns, items = [pattern for pattern, _ in made], [items for _, items in made]
     return forests.pattern_arrays(patterns) | forests.item_arrays(items)
+
+
+def sampled_rules(forest: Arrays, count: int, seed: int) -> Arrays:
+    """Rules that some node each was the model of, so that most of them match often; what is put in
+    the place of a match is any tree over some of its captures, or over the adopted children."""
+    random = Random(seed)
+    patterns, replacements = [], []
+    while len(patterns) < count:
+        model = random.randrange(len(forest["type"]))
+        pattern = list(_demands(forest, model, 0, random))
+        patterns.append(pattern)
+        if not pattern[0].flags & LISTED:
+            leaves = [Item(ADOPT, 9, 0, 1, random.randrange(2))] * random.randrange(2)
+        else:
+            captures = sum(not demand.flags & LISTED for demand in pattern)
+            used = random.sample(range(captures), random.randint(0, captures))
+            leaves = [Item(CAPTURE, 0, number, 0, 0) for number in used]
+        is_bare = len(leaves) == 1 and random.random() < 0.5
+        replacements.append(leaves if is_bare else _tree(leaves, 0, random))
+    return forests.pattern_arrays(patterns) | forests.item_arrays(replacements)
+
+
+def _demands(forest: Arrays, node: int, level: int, random: Random) -> Iterator[Demand]:
+    """A pattern like a node and what is below it, with the demands left out that chance says."""
+    below = list(forests.children(forest, node))
+    lists = len(below) <= (4, 4, 0)[level] and random.random() < (0.8, 0.5, 0.3)[level]
+    flags = TYPE * (random.random() < (0.9, 0.3, 0.1)[level]) | LISTED * lists
+    yield Demand(int(forest["type"][node]), len(below), 0, flags)
+    for child in below if lists else ():
+        yield from _demands(forest, child, level + 1, random)
+
+
+def _tree(leaves: list[Item], depth: int, random: Random) -> list[Item]:
+    """A new node over these items, each perhaps below more new nodes, and some of its own."""
+    below: list[list[Item]] = []
+    while leaves or random.random() < 0.3:
+        taken = random.randint(0, len(leaves))
+        if depth < 2 and random.random() < 0.4:
+            below.append(_tree(leaves[:taken], depth + 1, random))
+            leaves = leaves[taken:]
+        elif leaves:
+            below.append(leaves[:1])
+            leaves = leaves[1:]
+        else:
+            below.append([Item(NEW, 3, 0, 5, 0)])
+    own = Item(NEW, 4 + depth, len(below), random.randrange(9), random.randrange(2))
+    return [own, *(item for items in below for item in items)]

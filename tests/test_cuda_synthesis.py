@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import demanding
 from swarmbench.components import forests
 from swarmbench.components.base import Arrays, same_arrays
 from swarmbench.components.cuda import synthesis_tables as tables
@@ -173,6 +174,16 @@ def test_a_forest_in_any_order_is_rewritten_to_the_same(
     assert is_right("transform", moved(forest, order) | rules, Shape(32))
 
 
+@settings(max_examples=80, deadline=None)
+@given(st.integers(0, 2**32), st.integers(1, 400), st.integers(1, 20), shapes)
+def test_rules_that_match_often_and_in_each_other_are_applied_as_in_the_reference(
+    seed: int, nodes: int, rules: int, shape: Shape
+) -> None:
+    forest = demanding.small_trees(nodes, seed)
+    for made in (demanding.sampled_rules(forest, rules, seed), demanding.nested_rules()):
+        assert is_right("transform", forest | made, shape)
+
+
 @thorough
 @given(any_expansion(), shapes)
 def test_expanded_bytes_are_those_of_the_reference(inputs: Arrays, shape: Shape) -> None:
@@ -181,7 +192,7 @@ def test_expanded_bytes_are_those_of_the_reference(inputs: Arrays, shape: Shape)
 
 def test_texts_longer_than_a_window_are_written_in_full() -> None:
     generator = np.random.default_rng(SEED)
-    lengths = generator.integers(0, 20_000, 6)
+    lengths = generator.choice((0, 1, 8188, 8189, 8190, 8192, 8193, 20_000), 6)
     inputs = {
         "template_first": np.array([0, 2, 3], np.uint32),
         "part_start": np.array([0, 3, 3], np.uint32),
@@ -194,6 +205,27 @@ def test_texts_longer_than_a_window_are_written_in_full() -> None:
         "binding": generator.integers(0, 6, 40 * VARIABLES, dtype=np.uint32),
     }
     assert is_right("expand", inputs, Shape(128, 1)), f"seed {SEED}"
+
+
+def test_of_many_unbound_variables_the_first_is_named_whoever_finds_it() -> None:
+    generator = np.random.default_rng(SEED)
+    binding = np.zeros(500 * VARIABLES, np.uint32)
+    for first in generator.integers(0, 300, 5).tolist():
+        altered = binding.copy()
+        altered[VARIABLES * np.append(first, generator.integers(first, 500, 200))] = UNBOUND
+        inputs = {
+            "template_first": np.array([0, 1], np.uint32),
+            "part_start": np.zeros(1, np.uint32),
+            "part_length": np.ones(1, np.uint16),
+            "part_variable": np.zeros(1, np.uint8),
+            "literal": np.zeros(1, np.uint8),
+            "text_first": np.array([0, 3], np.uint32),
+            "text": np.zeros(3, np.uint8),
+            "template": np.zeros(500, np.uint32),
+            "binding": altered,
+        }
+        with pytest.raises(ValueError, match=f"instance {first}: template 0 uses variable 0"):
+            Given(one().requests, Shape(32, 1)).answer("expand", inputs)
 
 
 @thorough
@@ -230,6 +262,19 @@ def test_byte_patterns_occur_where_the_reference_finds_them(
         "pattern_flags": flat[:, 1].copy(),
     }
     assert is_right("byte_match", inputs, shape)
+
+
+def test_short_byte_patterns_of_families_that_share_their_slots_occur_once() -> None:
+    generator = np.random.default_rng(SEED)
+    lengths = generator.integers(1, 6, 1500)
+    total = int(lengths.sum())
+    inputs = {
+        "text": generator.integers(0, 4, 1500, dtype=np.uint8),
+        "pattern_first": np.cumsum([0, *lengths]).astype(np.uint32),
+        "pattern_bytes": generator.integers(0, 4, total, dtype=np.uint8),
+        "pattern_flags": generator.integers(0, 2, total, dtype=np.uint8),
+    }
+    assert is_right("byte_match", inputs, Shape(64)), f"seed {SEED}"
 
 
 @thorough
