@@ -21,7 +21,7 @@ __device__ __forceinline__ u64 block_prefix(u64 value, u64* sums, u64* total) {
         const u64 below = __shfl_up_sync(FULL, sum, step);
         if (own >= step) sum += below;
     }
-    __syncthreads();  // the sums of the last call have been read
+    // Of the last call, only this warp still reads this sum: before the shuffles.
     if (own == WARP - 1) sums[warp] = sum;
     __syncthreads();
     if (warp == 0) {

@@ -3,8 +3,9 @@
 #pragma once
 #include "synthesis.cuh"
 
-// Words of 32 places that a warp looks at in a tile.
-constexpr u32 STEPS = 4;
+// Words of 32 places that a warp looks at in a tile: so many loads of a thread are under way at
+// once.
+constexpr u32 STEPS = 8;
 
 // Shared memory of a block, as words: the sums of `block_prefix`, a tile's places that passed the
 // first look and what was seen there, a bit for every place that matches, and the number of those
@@ -22,9 +23,9 @@ __device__ __forceinline__ Tile tile_of(u32* shared) {
             places + 2 * size + size / 32,  places + 2 * size + size / 32 + 1};
 }
 
+// A barrier has to follow before they are read.
 __device__ __forceinline__ void copy_tables(const u32* tables, u32 length, u32* shared) {
     for (u32 at = threadIdx.x; at < length; at += blockDim.x) shared[at] = tables[at];
-    __syncthreads();
 }
 
 // Sorts the pairs of one place by pattern (Shell, with Knuth's gaps): most often one or two.

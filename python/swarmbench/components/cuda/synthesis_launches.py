@@ -17,7 +17,7 @@ ANSWER = np.array([0, 0, NO_PROBLEM, 0], dtype=np.uint64)
 GRID_MAX = 4096
 
 #: As in the kernel files: words of `STEPS` that a warp looks at, numbers of `SUMS`, `WINDOW` bytes.
-_STEPS, _SUMS, _WINDOW = 4, 34, 8192
+_STEPS, _SUMS, _WINDOW = 8, 34, 8192
 _SUMS_BYTES = 8 * _SUMS
 _TREE_TABLES_WORDS = 512
 _FILES = {
@@ -32,10 +32,14 @@ _FILES = {
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """Threads of a block (a multiple of 32), and blocks of a grid for each multiprocessor."""
+    """Threads of a block (a multiple of 32), and blocks of a grid for each multiprocessor.
+
+    Four blocks of 256 threads with up to 64 registers each are on a multiprocessor at once, so that
+    all of a grid are under way together; kernels with up to 32 take twice as many.
+    """
 
     block: int = 256
-    blocks_each: int = 8
+    blocks_each: int = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +147,7 @@ class Launcher:
 
     def __init__(self, device: Device, starts: Buffer, answer: Buffer, shape: Shape) -> None:
         self._blocks = min(shape.blocks_each * device.multiprocessors, GRID_MAX)
+        self._most_blocks = min(2 * shape.blocks_each * device.multiprocessors, GRID_MAX)
         self._block = shape.block
         self._starts, self._answer = starts, answer
         self._kernels = {
@@ -157,11 +162,13 @@ class Launcher:
         kept: tuple[Argument, ...],
         written: tuple[Argument, ...],
         shared_bytes: tuple[int, int],
+        *,
+        blocks: int | None = None,
     ) -> Steps:
         ends = (self._starts, self._answer)
         count, write = (self._kernels[name] for name in names)
         return Steps(
-            max(1, min(tiles, self._blocks)),
+            max(1, min(tiles, blocks or self._blocks)),
             self._block,
             Launch(count, (*given, *kept, *ends), shared_bytes[0]),
             Launch(write, (*given, *kept, *ends, *written), shared_bytes[1]),
@@ -218,6 +225,7 @@ class Launcher:
             (found,),
             (np.uint32(room), pairs),
             (_SUMS_BYTES + 8 * self._block, _SUMS_BYTES + 12 * self._block),
+            blocks=self._most_blocks,
         )
 
     def expand(self, given: Instances, written: Buffer, offsets: Buffer, room: int) -> Steps:
@@ -228,7 +236,7 @@ class Launcher:
         texts = (given.texts, np.uint32(given.text_count))
         places = (self._block // 4 + 4) // 4 * 4
         return Steps(
-            max(1, min(-(-given.length // self._block), self._blocks)),
+            max(1, min(-(-given.length // self._block), self._most_blocks)),
             self._block,
             Launch(
                 self._kernels["expand_measure"],
