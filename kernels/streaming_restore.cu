@@ -67,30 +67,29 @@ __device__ __forceinline__ void unpack_group(const u8* packed, u32 width, bool i
     __syncwarp();
 }
 
-// Sums of a group's differences from its first word on, a row in each lane's quads; the sum over
-// all of them comes back.
-__device__ __forceinline__ u32 summed(const uint4* tile, Quads* row) {
+// Sum of the differences in the rows before this lane's; `total` is that of the whole group.
+__device__ __forceinline__ u32 sum_before(const uint4* tile, u32* total) {
     u32 sum = 0;
 #pragma unroll
     for (u32 quad = 0; quad < 4; ++quad) {
+        const uint4 here = tile[quad_place(lane(), quad)];
+        sum += here.x + here.y + here.z + here.w;
+    }
+    return warp_scan_exclusive(sum, total);
+}
+
+// Turns the differences in this lane's row into words, of which `word` came before.
+__device__ __forceinline__ void sum_up(uint4* tile, u32 word) {
+#pragma unroll
+    for (u32 quad = 0; quad < 4; ++quad) {
         uint4 here = tile[quad_place(lane(), quad)];
-        here.x += sum;
+        here.x += word;
         here.y += here.x;
         here.z += here.y;
         here.w += here.z;
-        sum = here.w;
-        row->quad[quad] = here;
+        word = here.w;
+        tile[quad_place(lane(), quad)] = here;
     }
-    u32 total;
-    const u32 before = warp_scan_exclusive(sum, &total);
-#pragma unroll
-    for (u32 quad = 0; quad < 4; ++quad) {
-        row->quad[quad].x += before;
-        row->quad[quad].y += before;
-        row->quad[quad].z += before;
-        row->quad[quad].w += before;
-    }
-    return total;
 }
 
 // Copies a stored group to shared memory.
@@ -126,8 +125,7 @@ __device__ u64 restore(Block* here, uint4* target, uint4* tile) {
                     : load_word(here->bytes, reinterpret_cast<u64>(here->bytes) % 4 == 0);
     for (u32 round = 0; round < size; round += warps) {
         const u32 inner = round + warp, live = min(warps, size - round);
-        Quads row;
-        u32 total = 0;
+        u32 total = 0, above = 0;
         if (here->is_stored) {
             const u8* plain = here->bytes + inner * GROUP_BYTES;
             if (inner < size) share_stored(plain, mine, is_quad_aligned);
@@ -141,20 +139,14 @@ __device__ u64 restore(Block* here, uint4* target, uint4* tile) {
             if (!here->is_whole) return 0;
             if (inner < size) {
                 unpack_group(packed + 64 * below, width, is_aligned, mine);
-                total = summed(mine, &row);
+                above = sum_before(mine, &total);
             }
             if (lane() == 0) totals[warp] = total;
             __syncthreads();
             const u32 sums = lane() < live ? totals[lane()] : 0;
             const u32 before = carry + warp_sum(lane() < warp ? sums : 0u);
             carry += warp_sum(sums);
-            if (inner < size)
-#pragma unroll
-                for (u32 quad = 0; quad < 4; ++quad) {
-                    const uint4 words = row.quad[quad];
-                    mine[quad_place(lane(), quad)] = make_uint4(words.x + before, words.y + before,
-                                                                words.z + before, words.w + before);
-                }
+            if (inner < size) sum_up(mine, before + above);
         }
         __syncthreads();
         for (u32 at = threadIdx.x; at < live * QUADS; at += blockDim.x)
@@ -171,14 +163,14 @@ __device__ u64 restore(Block* here, uint4* target, uint4* tile) {
 //   word[i] = word[i - 1] + unzigzag(code[i]); checksum(chunk) = the header's
 //
 // Work    per group: 64 * width bytes read, or 2048 of a stored one, and 2048 written. Bound by
-//         memory; in shared memory a word is written three times and read four times.
+//         memory; in shared memory a word is written three times and read five times.
 // Launch  a block per block of the chunk, of 64 to 256 threads, any grid; the blocks go on by
 //         strides; 2048 bytes of shared memory a warp.
 // Needs   a frame whose start is 4-byte aligned and that is as long as `frame_bytes`, or as the
 //         state says where that is 0; spans of a chunk in order on one stream.
 // Checked against chunks.unpack, and frames of the CPU's backend: exact; a frame that contradicts
 //         itself is a problem in the state and no access outside of it.
-extern "C" __global__ void __launch_bounds__(256)
+extern "C" __global__ void __launch_bounds__(256, 4)
     streaming_restore(const u8* frame, u32 frame_bytes, u32 first, u32 count, u32 block_groups,
                       u32 groups, u32 delivers, u64* sums, State* state, uint4* chunk) {
     DYNAMIC_SHARED(uint4, tile);
