@@ -128,6 +128,21 @@ def test_every_edge_of_a_path_is_one_of_the_graph() -> None:
             assert other in neighbours[offsets[one] : offsets[one + 1]], f"seed {SEED}, key {key}"
 
 
+def test_both_sides_of_a_path_go_and_look_at_a_part_of_the_graph() -> None:
+    component = KnowledgeGraph(nodes=3000, search=SearchParameters(**FEW))
+    lane, _ = lane_of(component)
+    side = lane.sides["path_finding"]
+    assert isinstance(side, PathSide)
+    there = back = looked_at = 0
+    for key in range(12):
+        lane.run("path_finding", key)
+        there, back = there + side.found["there_hops"], back + side.found["back_hops"]
+        looked_at += side.found["looked_at"]
+    assert there > 0, f"seed {SEED}"
+    assert back > 0, f"seed {SEED}"
+    assert looked_at < 12 * 0.1 * side.lane.tables.arcs, f"seed {SEED}"
+
+
 def test_long_rows_are_dealt_in_pieces_that_hold_every_arc_once() -> None:
     generator = np.random.default_rng(SEED)
     degrees = np.sort(generator.integers(0, 3 * PIECE_ARCS, 400))[::-1]
@@ -217,6 +232,52 @@ def test_ties_copies_and_zero_vectors_come_in_the_reference_order(storage: str) 
         given: Arrays = {"queries": rows[:4].reshape(-1), "vectors": rows.reshape(-1)}
         found = lane.evaluate("semantic_search", given)
         assert same_arrays(found, component.reference("semantic_search", given)), f"seed {seed}"
+
+
+def test_equal_scores_of_unequal_vectors_come_by_their_ids() -> None:
+    # As near to the query as one another, and in many lists.
+    component = searching(batch=1)
+    lane, _ = lane_of(component)
+    dims = component.search.dims
+    rows = np.zeros((3 * (dims - 1), dims), np.float32)
+    rows[:, 0] = 1
+    others = 1 + np.random.default_rng(SEED).permutation(len(rows)) % (dims - 1)
+    rows[np.arange(len(rows)), others] = 1
+    given: Arrays = {"queries": np.eye(1, dims, dtype=np.float32)[0], "vectors": rows.reshape(-1)}
+    found = lane.evaluate("semantic_search", given)
+    assert found["ids"].tolist() == list(range(component.search.top)), f"seed {SEED}"
+    assert same_arrays(found, component.reference("semantic_search", given)), f"seed {SEED}"
+
+
+@pytest.mark.parametrize("storage", ["fp32", "fp16", "int8"])
+def test_no_vector_is_further_from_its_codes_than_the_spans_say(storage: str) -> None:
+    component = searching(storage=storage)
+    lane, native = lane_of(component)
+    side = lane.sides["semantic_search"]
+    assert isinstance(side, SearchOp)
+    corpus, dims = side.corpus, component.search.dims
+    planes = [np.empty(corpus.high.count, np.uint32) for _ in range(2)]
+    spans, ids = np.empty(corpus.spans.count, np.float32), np.empty(corpus.ids.count, np.uint32)
+    for array, buffer in zip(
+        (*planes, spans, ids), (corpus.high, corpus.low, corpus.spans, corpus.ids), strict=True
+    ):
+        lane.stream.download(array, buffer)
+    lane.stream.synchronize()
+    # Tile, group, lane, word: the low halves of a word's bytes are four dimensions, then the high.
+    halves = [plane.reshape(-1, corpus.groups, 32, 4, 1) for plane in planes]
+    shifts = np.array([0, 8, 16, 24, 4, 12, 20, 28], np.uint32)
+    high, low = ((each >> shifts & 15).transpose(0, 2, 1, 3, 4) for each in halves)
+    codes = (high * 16 + low).reshape(len(ids), -1)[: corpus.vectors, :dims].astype(np.float64)
+    rows = native.evaluate("embeddings", {"ids": ids[: corpus.vectors]})["vectors"]
+    wide = rows.reshape(-1, dims).astype(np.float64)
+    units = wide / np.sqrt((wide * wide).sum(axis=1, keepdims=True))
+    span = np.repeat(spans.reshape(-1, 4).astype(np.float64), 32, axis=0)[: corpus.vectors]
+    scale = span[:, 3:]
+    upper = np.floor(codes / 16) * 16 - 120.5
+    assert (np.linalg.norm(units - scale * upper, axis=1) <= span[:, 1]).all(), f"seed {SEED}"
+    lost = np.linalg.norm(units - scale * (codes - 128), axis=1)
+    assert (lost <= span[:, 2]).all(), f"seed {SEED}"
+    assert (span[:, 2] <= 1.001 * lost.max() + 1e-6).all(), f"seed {SEED}"
 
 
 def test_more_candidates_than_are_kept_still_give_the_exact_answer() -> None:

@@ -27,7 +27,7 @@ from swarmbench.gpu.device import Argument, Buffer, Device
 
 #: Where the vectors of a `score_vectors` launch come from.
 NEAREST, CHOSEN, CANDIDATES, ALL = range(4)
-#: Blocks that score one query's vectors; candidates of a query that are kept.
+#: Most blocks that score one query's vectors; candidates of a query that are kept.
 SCORE_BLOCKS, CAPACITY = 32, 4096
 #: Results that a block takes in before it keeps the best, as in `knowledge_graph_score.cu`.
 _ROUND = 256
@@ -101,6 +101,8 @@ class Search:
         assert capacity <= CAPACITY
         self.lane, self.slots, self.corpus = lane, slots, corpus
         self.count, self.capacity = count, capacity
+        #: Blocks that score one query's vectors: a few for each multiprocessor of a small device.
+        self.blocks = min(SCORE_BLOCKS, 4 * lane.device.multiprocessors)
         self.asks: list[Step] = []
         self.steps: list[Step] = []
         for first, size, width in passes(corpus.parameters.dims, count):
@@ -210,14 +212,14 @@ class Search:
         score: list[Argument] = [np.uint32(source), corpus.scored, corpus.low, corpus.ids]
         score += [np.uint32(corpus.vectors), np.uint32(parameters.dims), asked, corpus.starts]
         score += [np.uint32(corpus.lists), chosen, self._candidates(first, size)]
-        score += [np.uint32(self.capacity), np.uint32(SCORE_BLOCKS), np.uint32(top), heads]
+        score += [np.uint32(self.capacity), np.uint32(self.blocks), np.uint32(top), heads]
         score += [slots.found_keys, slots.found_ids, *self._best(first, size)]
         score.append(slots.scores.part(first * top, size * top))
         return self.lane.step(
             "_score",
             "score_vectors",
             score,
-            grid=size * SCORE_BLOCKS,
+            grid=size * self.blocks,
             block=min(self.lane.shape.block, _ROUND),
             shared_bytes=24 * (top + _ROUND),
             defines={"STORAGE": STORAGE[parameters.storage]},
@@ -360,7 +362,7 @@ class SearchOp(OpSide):
         read = size * 4 * dims
         written = size * (4 * dims + padded + 12 * top + HEAD.itemsize)
         row = max(1, ROW_BYTES[parameters.storage]) * dims
-        merged = size * top * (12 * SCORE_BLOCKS + 12)
+        merged = size * top * (12 * self.search.blocks + 12)
 
         def score(places: int) -> None:
             nonlocal read, written
