@@ -281,7 +281,8 @@ class AgentsLane(CudaOperation):
 
     def _enqueue(self, op: str, key: int, swarms: Swarms, index: int, count: int) -> None:
         shared = self._shared
-        self.stream.fill(self._answer, 0)
+        if op not in _TURNOVER:
+            self.stream.fill(self._answer, 0)
         slots, launch = np.uint32(shared.slots), shared.launch
         fields, longs, bits, ledger = swarms.buffers
         grid, bytes_each = min(launch.grid, count), shared.turnover_bytes
