@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from concurrent.futures import ThreadPoolExecutor
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -12,11 +13,13 @@ import pytest
 from swarmbench.components import populations
 from swarmbench.components.agents import Agents
 from swarmbench.components.base import Arrays, same_arrays
+from swarmbench.components.cuda import swarms
 from swarmbench.components.cuda.agents import AgentsLane, CudaAgents, Launch
 from swarmbench.components.cuda.swarms import HostSwarm, adds_up
 from swarmbench.components.populations import GENERATION_MAX, Shape, Slab
 from swarmbench.errors import MachineError
 from swarmbench.gpu.emulated import EmulatedDevice
+from swarmbench.gpu.host_compiler import Build
 
 #: Inputs change with every run; a failure says which they were.
 SEED = secrets.randbits(32)
@@ -34,10 +37,11 @@ SLAB_OPS = ("spawn", "destroy", "destroy_oldest", "step", "tick")
 shapes = pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
 
 
-def built(launch: Launch | None = None, **parameters: Any) -> CudaAgents:
+def built(launch: Launch | None = None, build: Build = "plain", **parameters: Any) -> CudaAgents:
     component = Agents(**parameters)
     native = component.prepare(seed=SEED).native
-    return CudaAgents(component, native, EmulatedDevice(seed=SEED), SEED, launch=launch)
+    device = EmulatedDevice(seed=SEED, build=build)
+    return CudaAgents(component, native, device, SEED, launch=launch)
 
 
 def lane_of(cuda: CudaAgents) -> AgentsLane:
@@ -120,29 +124,44 @@ def test_the_first_agents_are_those_of_the_cpu() -> None:
         assert same_arrays(found, {k: v for k, v in right.items() if k != "ids"}), f"seed {SEED}"
 
 
-@pytest.mark.parametrize(("batch", "swarms"), [(1, 1), (5, 2)])
-def test_a_run_keeps_every_line_of_the_ledger(batch: int, swarms: int) -> None:
+@pytest.mark.parametrize(("batch", "count"), [(1, 1), (5, 2)])
+def test_a_run_keeps_every_line_of_the_ledger(batch: int, count: int) -> None:
     """Every operation's swarm is held against the CPU's; the list of births is full now and then
     and forgets those who have ended."""
     random = np.random.default_rng([SEED, batch])
-    sizes = {"population_min": 8 * swarms, "population_max": 12 * swarms, "swarms": swarms}
+    sizes = {"population_min": 8 * count, "population_max": 12 * count, "swarms": count}
     cuda = built(Launch(1, 16), batch=batch, check_every=1, **sizes)
     lane = lane_of(cuda)
     ids: set[int] = set()
     shortened = False
     for key in range(80):
         op = str(random.choice(SLAB_OPS, p=(0.6, 0.1, 0.1, 0.1, 0.1)))
-        ends = [host_swarm(cuda, index).number("end") for index in range(swarms)]
+        ends = [host_swarm(cuda, index).number("end") for index in range(count)]
         done = lane.run(op, key)
         assert done.status == "ok"
         born = lane._last.ids.tolist() if op == "spawn" and lane._last is not None else []
         assert lane.verify() == (1, 0), f"{op}, key {key}, seed {SEED}"
         assert ids.isdisjoint(born)
         ids.update(born)
-        after = [host_swarm(cuda, index).number("end") for index in range(swarms)]
+        after = [host_swarm(cuda, index).number("end") for index in range(count)]
         shortened |= any(now < then for now, then in zip(after, ends, strict=True))
         assert_all_add_up(cuda)
     assert shortened
+
+
+def test_every_access_of_a_run_is_in_bounds_and_ordered() -> None:
+    """Shared memory included; births, ends, ends that are due and lists that are full."""
+    sizes = {"population_min": 60, "population_max": 80, "swarms": 2}
+    cuda = built(Launch(1, 40), "traced", batch=20, check_every=1, **sizes)
+    lane = lane_of(cuda)
+    turnover = ("destroy", "spawn", "destroy_oldest", "spawn", "spawn") * 3
+    for key, op in enumerate((*turnover, "step", "tick", "spawn")):
+        assert lane.run(op, key).status == "ok"
+        assert lane.verify() == (1, 0), f"{op}, key {key}, seed {SEED}"
+    found = [host_swarm(cuda, index) for index in range(2)]
+    for name in ("replaced", "expired"):
+        assert sum(swarm.number(name) for swarm in found) > 0
+    assert any(swarm.number("end") < swarm.number("spawned") for swarm in found)
 
 
 def test_lanes_take_turns_at_the_swarms_and_lose_nothing() -> None:
@@ -170,6 +189,21 @@ def test_a_swarm_that_does_not_add_up_is_seen(name: str) -> None:
     assert adds_up(swarm, 0)
     swarm.plane(name)[int(swarm.order()[0])] += np.uint64(1 if name == "generation" else 1 << 40)
     assert not adds_up(swarm, 0)
+
+
+def test_host_and_kernels_agree_where_everything_is() -> None:
+    built(**SHAPES["smallest"])
+    slab: Any = import_module("swarmbench.gpu.numba.slab")
+    planes = {"x": slab.X, "y": slab.Y, "energy": slab.ENERGY, "state": slab.STATE}
+    planes |= {"ticks": slab.AGE, "since": slab.SINCE, "heard": slab.HEARD, "rng_0": slab.RNG}
+    planes |= {"velocity_x": slab.VX, "velocity_y": slab.VY, "turn": slab.TURN, "list_0": slab.LIST}
+    assert all(swarms.FIELDS.index(name) == plane for name, plane in planes.items())
+    longs = {"generation": slab.GENERATION, "born": slab.BORN, "inbox_even": slab.INBOX}
+    assert all(swarms.LONGS.index(name) == plane for name, plane in longs.items())
+    numbers = [getattr(slab, name.upper()) for name in swarms.LEDGER]
+    assert numbers == list(range(len(swarms.LEDGER)))
+    counts = [slab.FIELDS, slab.LONGS, slab.LEDGER]
+    assert counts == [len(swarms.FIELDS), len(swarms.LONGS), len(swarms.LEDGER)]
 
 
 def test_a_device_with_too_little_shared_memory_is_refused_with_what_helps() -> None:

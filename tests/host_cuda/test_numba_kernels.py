@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numba import types
 
 from swarmbench.errors import MachineError
 from swarmbench.gpu import source
@@ -108,6 +109,31 @@ def wrapped(values: u32s, count: u32) -> None:
     values[at] = np.uint32(values[at] + np.uint32(0xFFFFFFFF))
 
 
+def summed(values: u32s, count: u32) -> None:
+    """Adds up in shared memory that each thread takes to be zero."""
+    total = cuda.shared.array(1, types.uint32)
+    cuda.atomic.add(total, 0, values[cuda.grid(1)])
+    cuda.syncthreads()
+    values[cuda.grid(1)] = total[0]
+
+
+def shifted_plainly(values: u32s, count: u32) -> None:
+    """Reads what a neighbour puts into shared memory, without a barrier."""
+    kept = cuda.shared.array(16, types.uint32)
+    at = cuda.threadIdx.x
+    kept[at] = values[at]
+    values[at] = kept[(at + 1) % 16]
+
+
+def shifted_rightly(values: u32s, count: u32) -> None:
+    """The same after a barrier."""
+    kept = cuda.shared.array(16, types.uint32)
+    at = cuda.threadIdx.x
+    kept[at] = values[at]
+    cuda.syncthreads()
+    values[at] = kept[(at + 1) % 16]
+
+
 cuda: Any = None
 
 
@@ -155,6 +181,18 @@ def test_a_missing_barrier_and_a_missing_atomic_are_seen() -> None:
     device, found = launched(counted_rightly, values, 2, 16)
     assert found[0] == 32
     assert device.counts.atomics == 32
+
+
+def test_shared_memory_is_poisoned_before_each_block_and_followed() -> None:
+    values = np.arange(32, dtype=np.uint32)
+    found = launched(summed, values, 2, 16, "plain")[1]
+    assert (found[:16] == 120 + 0xA5A5A5A5).all()
+    assert (found[16:] == 376 + 0xA5A5A5A5).all()
+    with pytest.raises(EmulationError, match="data race: `shared memory`"):
+        launched(shifted_plainly, values[:16], 1, 16)
+    device, found = launched(shifted_rightly, values[:16], 1, 16)
+    assert np.array_equal(found, np.roll(values[:16], -1))
+    assert device.counts.shared_read_bytes == device.counts.shared_written_bytes == 64
 
 
 def test_integers_wrap_around_as_on_a_card() -> None:

@@ -242,7 +242,7 @@ class EmulatedDevice:
         except simulated.AccessError as error:
             raise EmulationError(f"kernel `{kernel.name}`: {error}") from error
         self.counts.launches += 1
-        for name, value in found.counts.items():
+        for name, value in found.items():
             setattr(self.counts, name, getattr(self.counts, name) + value)
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numba import cuda, types
 
-from swarmbench.gpu.numba.declared import i64s, kernel, shared, u32, u32s, u64s
+from swarmbench.gpu.numba.declared import device_function, i64s, kernel, u32, u32s, u64s
 from swarmbench.gpu.numba.slab import (
     AGE,
     ENERGY,
@@ -44,13 +44,13 @@ _ENERGY_LOW, _ENERGY_HIGH, _ENERGY_MAX = np.int32(1024), np.int32(8192), np.int3
 _SIGHT_SQUARED = np.int32(1 << 24)
 
 
-@shared
+@device_function
 def _half(word: Any, shift: Any) -> Any:
     """The signed 16-bit number at a bit of a word."""
     return np.int32(np.int16(np.uint32(word >> shift) & np.uint32(0xFFFF)))
 
 
-@shared
+@device_function
 def _seen(lists: Any, slot: Any, row: Any, column: Any, column_bits: Any) -> Any:
     """Sums over all within sight of a slot's agent: offsets, velocities, and how many they are."""
     heads, near, flow, following = lists
@@ -77,7 +77,7 @@ def _seen(lists: Any, slot: Any, row: Any, column: Any, column_bits: Any) -> Any
     return offset_x, offset_y, flow_x, flow_y, count
 
 
-@shared
+@device_function
 def _faster(velocity: Any, offset: Any, flow: Any, count: Any, noise: Any) -> Any:
     """A velocity after a step: separation, alignment, drag and chance (Reynolds, SIGGRAPH 1987)."""
     aligning = np.int32(np.int32(flow - np.int32(count * velocity)) >> np.int32(4))
@@ -86,7 +86,7 @@ def _faster(velocity: Any, offset: Any, flow: Any, count: Any, noise: Any) -> An
     return min(max(np.int32(velocity + change), np.int32(-_SPEED_MAX)), _SPEED_MAX)
 
 
-@shared
+@device_function
 def _travel(fields: u32s, base: u32, slots: u32, slot: Any, sums: Any, wrap: u32) -> None:
     """Moves the agent of a slot that has looked around, or lets it rest."""
     at = np.uint32(base + np.uint32(slot))
@@ -117,7 +117,7 @@ def _travel(fields: u32s, base: u32, slots: u32, slot: Any, sums: Any, wrap: u32
     fields[at + AGE * slots] = np.uint32(fields[at + AGE * slots] + np.uint32(1))
 
 
-@shared
+@device_function
 def _enlist(
     fields: u32s, base: u32, slots: u32, slot: Any, lists: Any, column_bits: u32, cell_bits: u32
 ) -> None:
@@ -132,7 +132,7 @@ def _enlist(
     following[np.uint32(slot)] = cuda.atomic.exch(heads, cell, np.uint32(slot + 1))
 
 
-@shared
+@device_function
 def _correspond(
     fields: u32s,
     longs: u64s,

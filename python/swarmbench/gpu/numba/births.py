@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numba import cuda, types
 
-from swarmbench.gpu.numba.declared import i64s, kernel, shared, u32, u32s, u64, u64s
+from swarmbench.gpu.numba.declared import device_function, i64s, kernel, u32, u32s, u64, u64s
 from swarmbench.gpu.numba.slab import (
     BIRTHS,
     BORE,
@@ -50,7 +50,7 @@ from swarmbench.gpu.numba.turnover import EXPIRED as FOR_EXPIRED
 _TALLIES = 5
 
 
-@shared
+@device_function
 def _opened(bits: Any, ledger: Any, room: Any, tally: Any, swarm: Any, words: Any) -> Any:
     """Takes the swarm's bits into shared memory; returns live, owed, and the list's bounds."""
     occupied, vacant = room[0], room[1]
@@ -66,7 +66,7 @@ def _opened(bits: Any, ledger: Any, room: Any, tally: Any, swarm: Any, words: An
     return live, owed, start, end
 
 
-@shared
+@device_function
 def _closed(bits: Any, ledger: Any, room: Any, tally: Any, where: Any, after: Any) -> None:
     """Writes back the swarm's bits and ledger: `after` is live, owed, the list's bounds, agents
     born and ended, and of those the controller's."""
@@ -90,7 +90,7 @@ def _closed(bits: Any, ledger: Any, room: Any, tally: Any, where: Any, after: An
         ledger[row + DEATHS] ^= np.int64(tally[DEATHS_MIXED])
 
 
-@shared
+@device_function
 def _answered(answer: Any, count: Any, digest: Any, born: Any, ended: Any, scanned: Any) -> None:
     if cuda.threadIdx.x == 0:
         answer[COUNT] = np.uint64(count)
@@ -100,7 +100,7 @@ def _answered(answer: Any, count: Any, digest: Any, born: Any, ended: Any, scann
         answer[SCANNED] = np.uint64(scanned)
 
 
-@shared
+@device_function
 def _roomy(fields: Any, where: Any, room: Any, start: Any, end: Any, count: Any) -> Any:
     """The list's bounds, with room for `count` more behind the last."""
     if end + np.int64(count) > 2 * np.int64(where[1]):
@@ -211,13 +211,12 @@ def agents_spawn(
         count = np.uint32(due)
         choose(arrays, where, room, np.uint32(live), birth, FOR_EXPIRED, count, False)
         end_chosen(fields, longs, where, room, tally)
-    cuda.syncthreads()
     after = (live - due, owed - target * due, start, end + born, born, due, np.int64(0), due)
     _closed(bits, ledger, room, tally, where, after)
     _answered(answer, born, tally[BIRTHS_MIXED], born, due, np.int64(0))
 
 
-@shared
+@device_function
 def _destroy(
     arrays: Any,
     bits: Any,

@@ -45,7 +45,7 @@ def kernel(function: Function) -> Function:
     return function
 
 
-def shared(function: Function) -> Function:
+def device_function(function: Function) -> Function:
     """A function that kernels call on the device."""
     from numba import cuda
 

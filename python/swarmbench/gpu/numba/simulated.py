@@ -18,10 +18,11 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from swarmbench.errors import MachineError
 from swarmbench.gpu import source
-from swarmbench.gpu.device import Array
+from swarmbench.gpu.device import POISON, Array
 from swarmbench.gpu.source import KernelSource
 
 GRID_MAX, BLOCK_MAX = 4, 64
@@ -29,6 +30,9 @@ GRID_MAX, BLOCK_MAX = 4, 64
 #: while the simulator polls; with the usual 5 ms every barrier would take as long.
 _SWITCH_S = 1e-4
 _SWITCH = "NUMBA_ENABLE_CUDASIM"
+
+#: The module whose functions read and write for an atomic.
+_ATOMICS = "numba.cuda.simulator.kernelapi"
 
 _one_launch = threading.Lock()
 
@@ -63,6 +67,10 @@ def _simulator() -> ModuleType:
     hint = "install swarmbench[cuda12] or swarmbench[cuda13]"
     if "numba.cuda" not in sys.modules:
         os.environ[_SWITCH] = "1"
+        if "numba" in sys.modules:
+            # Used for the processor so far: it has read the environment.
+            settings: Any = importlib.import_module("numba.core.config")
+            settings.ENABLE_CUDASIM = 1
     try:
         cuda = importlib.import_module("numba.cuda")
         simulator = importlib.import_module("numba.cuda.simulator.kernel")
@@ -83,7 +91,15 @@ def _simulator() -> ModuleType:
             super().syncthreads()
             self.barriers += 1
 
+    class Module(simulator.FakeCUDAModule):  # type: ignore[misc, name-defined]
+        """What a kernel finds under `cuda` in one launch."""
+
+        def __init__(self, grid: Any, block: Any, shared_bytes: int) -> None:
+            super().__init__(grid, block, shared_bytes)
+            self._shared = _of_launch.shared = SharedMemory(shared_bytes, _of_launch.is_followed)
+
     simulator.BlockThread = CountingThread  # type: ignore[attr-defined]
+    simulator.FakeCUDAModule = Module  # type: ignore[attr-defined]
     return cuda
 
 
@@ -224,6 +240,67 @@ class _Followed(Bounded):
         return _Followed(self.name, self.array[first:end], self.accesses)
 
 
+class SharedMemory:
+    """The shared memory of the block that runs: poisoned before each, followed where asked for.
+
+    The simulator's own is that of the whole launch, and begins with zeros.
+    """
+
+    def __init__(self, nbytes: int, is_followed: bool) -> None:
+        self._nbytes, self._is_followed = nbytes, is_followed
+        self._block: int | None = None
+        self._dynamic = _poisoned(0)
+        self._static: dict[tuple[object, int], Array] = {}
+        self._accesses: list[Accesses] = []
+        self._lock = threading.Lock()
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Bytes of shared memory that threads asked for."""
+        return {
+            f"shared_{what}": sum(each.counts[what] for each in self._accesses)
+            for what in ("read_bytes", "written_bytes")
+        }
+
+    def array(self, shape: int, dtype: Any, alignment: int | None = None) -> Any:
+        """An array of the block: of the launch's bytes where its shape is 0, else that of the line
+        that asks for it."""
+        assert alignment is None
+        thread: Any = threading.current_thread()
+        frame, kind = sys._getframe(1), np.dtype(dtype.name)
+        with self._lock:
+            if self._block != thread.blockIdx.x:
+                self._block = thread.blockIdx.x
+                self._dynamic, self._static = _poisoned(self._nbytes), {}
+                self._accesses.append(Accesses(_ATOMICS))
+            if shape == 0:
+                end = self._nbytes // kind.itemsize * kind.itemsize
+                array = self._dynamic[:end].view(kind)
+            else:
+                place = (frame.f_code, frame.f_lineno)
+                fresh = _poisoned(shape * kind.itemsize).view(kind)
+                array = self._static.setdefault(place, fresh)
+        if self._is_followed:
+            return _Followed("shared memory", array, self._accesses[-1])
+        return array
+
+
+def _poisoned(nbytes: int) -> npt.NDArray[np.uint8]:
+    return np.full(nbytes, POISON, np.uint8)
+
+
+@dataclass(slots=True)
+class _Launch:
+    """What the launch under way was asked for, and its shared memory."""
+
+    is_followed: bool = False
+    shared: SharedMemory | None = None
+
+
+#: One at a time: `_one_launch`.
+_of_launch = _Launch()
+
+
 def launch(
     kernel: SimulatedKernel,
     grid: int,
@@ -232,11 +309,12 @@ def launch(
     shared_bytes: int,
     *,
     is_followed: bool,
-) -> Accesses:
-    """Runs a kernel to its end; raises `AccessError` for what no kernel may do."""
+) -> dict[str, int]:
+    """Runs a kernel to its end; returns what it moved where that is followed. Raises
+    `AccessError` for what no kernel may do."""
     assert grid <= GRID_MAX, f"{kernel.name}: {grid} blocks in the simulator"
     assert block <= BLOCK_MAX, f"{kernel.name}: blocks of {block} threads in the simulator"
-    accesses = Accesses("numba.cuda.simulator.kernelapi")
+    accesses = Accesses(_ATOMICS)
     names = [parameter.name for parameter in kernel.source.parameters]
     given = [
         each if isinstance(each, np.generic)
@@ -246,6 +324,7 @@ def launch(
     ]  # fmt: skip
     with _one_launch:
         made = _simulator().jit(_Wrapping(kernel.function))
+        _of_launch.is_followed = is_followed
         usual = sys.getswitchinterval()
         sys.setswitchinterval(_SWITCH_S)
         try:
@@ -254,4 +333,5 @@ def launch(
             raise AccessError(str(error)) from error
         finally:
             sys.setswitchinterval(usual)
-    return accesses
+        shared = _of_launch.shared.counts if _of_launch.shared else {}
+    return accesses.counts | shared

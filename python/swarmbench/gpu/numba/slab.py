@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numba import cuda
 
-from swarmbench.gpu.numba.declared import shared
+from swarmbench.gpu.numba.declared import device_function
 
 #: Planes of `fields`. A velocity, and an energy, is signed; `LIST` is two planes, the slots in the
 #: order of births, and `TURN` where in it an agent is.
@@ -27,8 +27,8 @@ LONGS = np.uint32(4)
     STEPPED, SENT, READ, DEAD, BIRTHS, DEATHS, START, END,
 ) = (np.uint32(number) for number in range(17))  # fmt: skip
 LEDGER = np.uint32(17)
-#: What an answer begins with; then come the ids. Of `STEPPED_BY` on, `step` and `tick` give how
-#: many agents took part and how many there are.
+#: What an answer of births and ends begins with; then come the ids. That of a step or a tick is how
+#: many agents took part and how many the ledgers have.
 COUNT, DIGEST, BORE, ENDED, SCANNED = (np.uint32(number) for number in range(5))
 TOOK_PART, WERE_LIVE = np.uint32(0), np.uint32(1)
 HEADER = np.uint32(8)
@@ -40,20 +40,20 @@ MESSAGE_BITS = np.uint64(40)
 PAYLOAD = np.uint64((1 << 40) - 1)
 
 
-@shared
+@device_function
 def has(words: Any, slot: Any) -> Any:
     """Whether the bit of a slot is set."""
     word = words[np.uint32(slot >> 5)]
     return (word >> np.uint32(slot & 31)) & np.uint32(1) != np.uint32(0)
 
 
-@shared
+@device_function
 def put(words: Any, slot: Any) -> None:
     """Sets the bit of a slot; other threads may set others of its word."""
     cuda.atomic.or_(words, np.uint32(slot >> 5), np.uint32(np.uint32(1) << np.uint32(slot & 31)))
 
 
-@shared
+@device_function
 def rank_of(words: Any, below: Any, slot: Any) -> Any:
     """How many bits are set before that of a slot; `below` is from `count_below`."""
     at = np.uint32(slot >> 5)
@@ -61,7 +61,7 @@ def rank_of(words: Any, below: Any, slot: Any) -> Any:
     return np.uint32(below[at] + np.uint32(cuda.popc(np.uint32(words[at] & before))))
 
 
-@shared
+@device_function
 def count_below(words: Any, below: Any, count: Any) -> None:
     """For each of `count` words, at most 256 of them, how many bits are set in those before."""
     for word in range(cuda.threadIdx.x, count, cuda.blockDim.x):
@@ -71,7 +71,7 @@ def count_below(words: Any, below: Any, count: Any) -> None:
         below[np.uint32(word)] = total
 
 
-@shared
+@device_function
 def total_of(words: Any, below: Any, count: Any) -> Any:
     """How many bits are set in `count` words."""
     last = np.uint32(count - 1)

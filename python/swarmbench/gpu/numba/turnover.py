@@ -1,11 +1,15 @@
-"""Births and ends in one swarm, by one block: the functions that the kernels of `births` share."""
+"""Births and ends in one swarm, by one block: the functions that the kernels of `births` share.
+
+Bits of slots are read a slot to a thread and changed a word to a thread: what a function has
+changed in the end is there for the same thread's words, and after a barrier for all.
+"""
 
 from typing import Any
 
 import numpy as np
 from numba import cuda
 
-from swarmbench.gpu.numba.declared import shared
+from swarmbench.gpu.numba.declared import device_function
 from swarmbench.gpu.numba.slab import (
     AGE,
     BORN,
@@ -50,7 +54,7 @@ _NOBODY = np.uint32(0xFFFFFFFF)
 _FLAGS = 32
 
 
-@shared
+@device_function
 def parts(room: Any, slots: Any, words: Any) -> Any:
     """The block's shared memory: bits of slots (occupied, vacant, chosen), bits of ranks, counts
     below each word of either, flags of threads, and two numbers for each slot."""
@@ -68,14 +72,14 @@ def parts(room: Any, slots: Any, words: Any) -> Any:
     )
 
 
-@shared
+@device_function
 def id_of(longs: Any, swarm: Any, slots: Any, first_slot: Any, slot: Any) -> Any:
     """The id of a slot's present agent, or of its last: (generation, slot)."""
     at = np.uint32(np.uint32(swarm) * LONGS * slots + GENERATION * slots + np.uint32(slot))
     return longs[at] << SLOT_BITS | np.uint64(np.uint32(first_slot + np.uint32(slot)))
 
 
-@shared
+@device_function
 def _settle(
     fields: Any, longs: Any, swarm: Any, slots: Any, slot: Any, ordinal: Any, birth: Any
 ) -> None:
@@ -103,7 +107,7 @@ def _settle(
     longs[own + BORN * slots] = key
 
 
-@shared
+@device_function
 def bear(
     arrays: Any,
     where: Any,
@@ -145,11 +149,10 @@ def bear(
         fresh = chosen[np.uint32(word)]
         occupied[np.uint32(word)] |= fresh
         vacant[np.uint32(word)] &= np.uint32(~fresh)
-    cuda.syncthreads()
     return born
 
 
-@shared
+@device_function
 def _draw(room: Any, live: Any, birth: Any, purpose: Any, count: Any) -> None:
     """Draws `count` ranks below `live`, and keeps of each rank the first draw that it was."""
     _, _, _, _, _, _, _, earliest, drawn = room
@@ -170,7 +173,7 @@ def _draw(room: Any, live: Any, birth: Any, purpose: Any, count: Any) -> None:
     cuda.syncthreads()
 
 
-@shared
+@device_function
 def _is_taken(earliest: Any, drawn: Any, least: Any, number: Any) -> Any:
     """Whether a draw's rank was in the sample before it.
 
@@ -185,7 +188,7 @@ def _is_taken(earliest: Any, drawn: Any, least: Any, number: Any) -> Any:
     return True
 
 
-@shared
+@device_function
 def choose(
     arrays: Any,
     where: Any,
@@ -229,7 +232,7 @@ def choose(
     cuda.syncthreads()
 
 
-@shared
+@device_function
 def _listed(fields: Any, base: Any, slots: Any, room: Any, turn: Any, end: Any) -> Any:
     """The slot at a place of the list of births, if its agent lives, else no slot; sets the
     thread's flag where it does. All threads of the block take part."""
@@ -247,7 +250,7 @@ def _listed(fields: Any, base: Any, slots: Any, room: Any, turn: Any, end: Any) 
     return found
 
 
-@shared
+@device_function
 def _flagged(flags: Any, end: Any) -> Any:
     """How many threads before thread `end` have set their flags."""
     total = np.uint32(0)
@@ -260,7 +263,7 @@ def _flagged(flags: Any, end: Any) -> Any:
     return total
 
 
-@shared
+@device_function
 def choose_oldest(
     arrays: Any, where: Any, room: Any, tally: Any, start: Any, end: Any, count: Any
 ) -> Any:
@@ -273,7 +276,6 @@ def choose_oldest(
     first, stride = cuda.threadIdx.x, cuda.blockDim.x
     for word in range(first, words, stride):
         chosen[np.uint32(word)] = 0
-    cuda.syncthreads()
     found, at = np.uint32(0), np.int64(start)
     while found < count and at < end:
         slot = _listed(fields, base, slots, room, at + first, end)
@@ -289,7 +291,7 @@ def choose_oldest(
     return min(at, np.int64(end))
 
 
-@shared
+@device_function
 def forget(fields: Any, where: Any, room: Any, start: Any, end: Any) -> Any:
     """Takes those who have ended out of the list of births; returns how many are left."""
     swarm, slots, _, _ = where
@@ -309,7 +311,7 @@ def forget(fields: Any, where: Any, room: Any, start: Any, end: Any) -> Any:
     return kept
 
 
-@shared
+@device_function
 def end_chosen(fields: Any, longs: Any, where: Any, room: Any, tally: Any) -> None:
     """Stops the chosen agents, whose messages nobody will read, and vacates their slots."""
     swarm, slots, words, first_slot = where
@@ -336,4 +338,3 @@ def end_chosen(fields: Any, longs: Any, where: Any, room: Any, tally: Any) -> No
     for word in range(first, words, stride):
         gone = chosen[np.uint32(word)]
         occupied[np.uint32(word)] &= np.uint32(~gone)
-    cuda.syncthreads()
