@@ -83,7 +83,6 @@ __device__ void count_features(const Reading& reading, u32 count, u8* times) {
         }
         times[own] = u8(first == own ? same : 0);
     }
-    __syncwarp();
 }
 
 // A pair of weights moved by so much each, held to the largest.
@@ -147,7 +146,7 @@ learn(const uint2* __restrict__ texts, const u16* __restrict__ truths, uint4* we
                                 moved_pair(row.z, often * moved[4], often * moved[5]),
                                 moved_pair(row.w, often * moved[6], often * moved[7]));
         }
-        __syncwarp();
+        // The next text is read before its rows are: its barriers order these before them.
         if (lane() == 0) {
             store[taken % feedback_max] = make_ulonglong2(key, label | guess << 8);
             answer[0] = taken + 1;
@@ -204,9 +203,6 @@ command(const uint2* __restrict__ texts, const u16* __restrict__ truths,
     const u16* truth = truths + number * ANSWER_WORDS;
     const Frame* frame = grammar->frames + truth[LABEL_WORD];
     u8* bytes = reinterpret_cast<u8*>(written);
-    written[2 * lane()] = written[2 * lane() + 1] = 0;
-    __syncwarp();
-
     const bool is_slot = lane() < frame->slots;
     const u32 kind = is_slot ? frame->kinds[lane()] : 0;
     const u32 slot = is_slot ? truth[kind] : 0;
@@ -219,6 +215,8 @@ command(const uint2* __restrict__ texts, const u16* __restrict__ truths,
     u32 place = frame->length +
                 warp_scan_exclusive(length ? joint + named_bytes + 1 + length : 0, &total);
     total = min(total + frame->length, TEXT_BYTES - 1);
+    written[2 * lane()] = written[2 * lane() + 1] = 0;
+    __syncwarp();
     for (u32 at = lane(); at < frame->length; at += WARP) put_byte(bytes, at, frame->command[at]);
     if (length) {
         for (u32 at = 0; at < joint; ++at)

@@ -208,7 +208,6 @@ speak(const i8* __restrict__ weights, const float2* __restrict__ rotations,
             if (threadIdx.x == 0) chosen[blockIdx.x * ANSWER_TOKENS + answers] = token;
             answers += 1;
         }
-        __syncthreads();
     }
     if (threadIdx.x == 0) digests[blockIdx.x] = digest;
 }
