@@ -19,6 +19,8 @@ from swarmbench.schema import Bottleneck
 
 SERVICE_S = {"consensus": 0.002, "streaming": 0.012, "knowledge_graph": 0.0025}
 RATES = {"consensus": 60.0, "streaming": 40.0, "knowledge_graph": 50.0}
+#: Bounds of the engine that no phase comes near.
+ADMITTED = dict.fromkeys(RATES, 1 << 20)
 
 
 def resources(multiplier: float) -> Resources:
@@ -37,7 +39,7 @@ def findings(found: tuple[Outcome, list[Phase]], back: Recovery | None = None) -
     outcome, phases = found
     own = recovery(outcome.calm, outcome.limits, outcome.recovery.duration_s)
     pressure = limiting_resource(outcome)
-    return bottlenecks(outcome, phases, culprit(outcome), pressure, back or own)
+    return bottlenecks(outcome, phases, culprit(outcome), pressure, back or own, ADMITTED)
 
 
 def test_the_break_is_named_with_its_component_and_the_numbers_behind_it(
@@ -73,11 +75,28 @@ def test_rejections_name_their_bound(found: tuple[Outcome, list[Phase]]) -> None
     figures = sustained.components["consensus"]
     refused = replace(figures, rejected=50, in_flight_max=64, queue_depth_max=8)
 
-    lines = rejections(replace(sustained, components={"consensus": refused}))
+    lines = rejections(replace(sustained, components={"consensus": refused}), {"consensus": 64})
 
     assert [line.resource for line in lines] == ["in_flight"]
     assert "64 in flight and 8 queued" in lines[0].evidence
-    assert rejections(sustained) == []
+    assert "a higher `max_in_flight` or `queue`" in lines[0].evidence
+    assert rejections(sustained, ADMITTED) == []
+
+
+def test_who_turns_away_below_the_bound_does_it_by_itself_and_needs_room(
+    found: tuple[Outcome, list[Phase]],
+) -> None:
+    sustained = next(p for p in found[1] if p.name == "sustained")
+    figures = sustained.components["consensus"]
+    refused = replace(figures, rejected=50, in_flight_max=64, queue_depth_max=8)
+
+    (line,) = rejections(replace(sustained, components={"consensus": refused}), {"consensus": 65})
+
+    assert (line.resource, line.component) == ("budget", "consensus")
+    assert f"50 of {figures.scheduled} rejected by itself" in line.evidence
+    assert line.evidence.endswith(
+        "Would help: room by `--memory-budget`, or lower `workloads.consensus.params`"
+    )
 
 
 def test_a_component_that_is_not_back_is_a_finding(found: tuple[Outcome, list[Phase]]) -> None:

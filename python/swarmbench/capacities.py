@@ -23,6 +23,7 @@ def facts_of(each: WorkloadPlan, done: Figures, ceilings: Calibration | None) ->
         latency_target_s=None if each.latency_target_ns is None else each.latency_target_ns / 1e9,
         throughput_target=each.throughput_target_s,
         claim=component.claim or None,
+        admitted_max=each.admitted_max,
     )
 
 

@@ -104,6 +104,12 @@ class WorkloadPlan:
         return self.component.name
 
     @property
+    def admitted_max(self) -> int:
+        """Operations at most that wait or are served; the engine turns more of them away."""
+        waiting = self.queue_max if self.overload == "queue" else 0
+        return max(self.in_flight_max, self.stress_in_flight) + waiting
+
+    @property
     def hosted(self) -> bool:
         """Whether a model server takes part in its operations."""
         return self.endpoint is not None and self.component.endpoint_op is not None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from swarmbench.analysis.breaking import Culprit, failing_probes
 from swarmbench.analysis.combine import Phase
@@ -24,6 +24,7 @@ ADVICE = {
     "disk": "a faster disk, or fewer and larger writes",
     "memory": "more memory, or a lower `--memory-budget`",
     "workers": "more workers with `--threads`: cores stand idle",
+    "budget": "room by `--memory-budget`, or lower `workloads.{name}.params`",
     "in_flight": "a higher `max_in_flight` or `queue`: workers stand idle while arrivals go",
 }
 
@@ -34,8 +35,12 @@ def bottlenecks(
     broke: Culprit | None,
     pressure: Pressure | None,
     back: Recovery,
+    admitted: Mapping[str, int | None],
 ) -> list[Bottleneck]:
-    """Every finding of a max-throughput run, the break first."""
+    """Every finding of a max-throughput run, the break first.
+
+    `admitted` has by component how many operations the engine lets wait or be served at most.
+    """
     found = []
     if broke is not None and pressure is not None:
         found.append(_break(outcome, broke, pressure))
@@ -45,7 +50,7 @@ def bottlenecks(
         found.append(_limit(held, sustained))
     found += crowding(next(p for p in phases if p.name == "sustained"))
     for phase in phases:
-        found += rejections(phase)
+        found += rejections(phase, admitted)
     found += _not_back(back, next(p for p in phases if p.name == "recovery"))
     return found
 
@@ -79,18 +84,25 @@ def crowding(phase: Phase) -> list[Bottleneck]:
     return found
 
 
-def rejections(phase: Phase) -> list[Bottleneck]:
-    """Components whose arrivals were refused by a bound of their own."""
+def rejections(phase: Phase, admitted: Mapping[str, int | None]) -> list[Bottleneck]:
+    """Components whose arrivals were refused, by the engine's bound or by themselves.
+
+    The engine refuses none before as many as it admits wait or are served.
+    """
     found = []
     for name, figures in phase.components.items():
         share = figures.rejected / max(1, figures.scheduled)
-        if share > REJECTED_SHARE:
-            evidence = (
-                f"{figures.rejected} of {figures.scheduled} rejected with at most "
-                f"{figures.in_flight_max} in flight and {figures.queue_depth_max} queued. "
-                f"{ADVICE['in_flight'].capitalize()}"
-            )
-            found.append(_bottleneck("in_flight", name, phase, share, REJECTED_SHARE, evidence))
+        if share <= REJECTED_SHARE:
+            continue
+        bound = admitted.get(name)
+        by_itself = bound is not None and figures.in_flight_max < bound
+        resource = "budget" if by_itself else "in_flight"
+        evidence = (
+            f"{figures.rejected} of {figures.scheduled} rejected{' by itself' * by_itself} with at "
+            f"most {figures.in_flight_max} in flight and {figures.queue_depth_max} queued. "
+            f"Would help: {ADVICE[resource].format(name=name)}"
+        )
+        found.append(_bottleneck(resource, name, phase, share, REJECTED_SHARE, evidence))
     return found
 
 

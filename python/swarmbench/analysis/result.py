@@ -60,6 +60,8 @@ class ComponentFacts:
     latency_target_s: float | None = None
     throughput_target: float | None = None
     claim: str | None = None
+    #: Operations at most that the engine lets wait or be served; None where it is unknown.
+    admitted_max: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +95,7 @@ def assemble(facts: Facts, outcome: Outcome, stretches: Sequence[Stretch]) -> Re
     """
     phases = phases_of(stretches)
     broke, pressure = culprit(outcome), limiting_resource(outcome)
+    admitted = {name: each.admitted_max for name, each in facts.components.items()}
     back = recovery(outcome.calm, outcome.limits, outcome.recovery.duration_s)
     moved = drifts(loaded(outcome.sustained), STATIONARY_LEVEL)
     shown = [_phase(p, facts, moved if p.name == MAIN_PHASE else None) for p in phases]
@@ -133,7 +136,7 @@ def assemble(facts: Facts, outcome: Outcome, stretches: Sequence[Stretch]) -> Re
         criteria=judged,
         breaking_point=_breaking_point(outcome, broke, pressure),
         recovery_s=back.seconds,
-        bottlenecks=bottlenecks(outcome, phases, broke, pressure, back),
+        bottlenecks=bottlenecks(outcome, phases, broke, pressure, back, admitted),
         trust=believed,
         notes=[
             *facts.notes,
