@@ -15,8 +15,9 @@ use crate::calibrate::topology;
 
 mod beat;
 
+pub(crate) use beat::thread_time_ns;
 pub use beat::{Beat, beats};
-use beat::{Probe, saturated, thread_time_ns};
+use beat::{Probe, saturated};
 
 const BEAT: Duration = Duration::from_millis(50);
 const IDLE_BEATS: usize = 41;

@@ -161,7 +161,7 @@ impl Component {
     }
 
     /// Runs `count` operations of type `op` on the calling thread; returns for each the longest
-    /// time in nanoseconds for which it, or its check, would let no other one in.
+    /// processor time in nanoseconds for which it, or its check, would let no other one in.
     #[pyo3(signature = (op, *, first_key = 0, count = 1))]
     fn longest_stretches(
         &self,

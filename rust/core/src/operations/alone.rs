@@ -2,6 +2,8 @@
 
 use std::time::Instant;
 
+use crate::canary::thread_time_ns;
+
 use super::{Fault, NoPause, Operation, Pause, Request, Status};
 
 /// One component timed alone on the calling threads, for benchmarks and the Python API.
@@ -70,8 +72,8 @@ pub fn run_alone(
     tally
 }
 
-/// The longest time for which each of `count` operations, or its check, held its thread without a
-/// pause, in nanoseconds.
+/// The longest processor time that each of `count` operations, or its check, took between two
+/// pauses, in nanoseconds; what other threads of the machine took meanwhile is not in it.
 #[must_use]
 pub fn longest_stretches(
     operation: &mut dyn Operation,
@@ -80,7 +82,7 @@ pub fn longest_stretches(
     count: u64,
 ) -> Vec<u64> {
     let longest = |key| {
-        let mut stretches = Stretches { began: Instant::now(), longest_ns: 0 };
+        let mut stretches = Stretches { began: thread_time_ns(), longest_ns: 0 };
         operation.run(Request { op, key }, &mut stretches);
         stretches.point();
         operation.verify(&mut stretches);
@@ -92,15 +94,14 @@ pub fn longest_stretches(
 
 /// Times what lies between two pauses.
 struct Stretches {
-    began: Instant,
+    began: u64,
     longest_ns: u64,
 }
 
 impl Pause for Stretches {
     fn point(&mut self) {
-        let now = Instant::now();
-        self.longest_ns = self.longest_ns.max((now - self.began).as_nanos() as u64);
-        self.began = now;
+        self.longest_ns = self.longest_ns.max(thread_time_ns() - self.began);
+        self.began = thread_time_ns();
     }
 }
 
