@@ -13,6 +13,7 @@ mod instructions;
 mod knowledge_graph;
 mod memory;
 mod null;
+mod own_time;
 mod pages;
 mod scratch;
 mod streaming;

@@ -12,7 +12,6 @@ pub enum Total {
     Equivocations = 9,
     Elections,
     OracleChecks,
-    VerifyNs,
 }
 
 impl totals::Total for Total {
@@ -29,7 +28,6 @@ impl totals::Total for Total {
         "equivocations",
         "elections",
         "oracle_checks",
-        "verify_ns",
     ];
 
     fn index(self) -> usize {
@@ -59,12 +57,12 @@ mod tests {
         first.add(Total::Decisions, 3);
         second.add(Total::Decisions, 4);
         second.add_classes([1, 2, 3, 4, 5, 6, 7]);
-        second.add(Total::VerifyNs, 9);
+        second.add(Total::OracleChecks, 9);
         counters.retire(&first);
         let read = counters.read();
         assert_eq!(read[0], ("decisions", 7));
         assert_eq!(read[2], ("tallied", 1));
         assert_eq!(read[8], ("malformed", 7));
-        assert_eq!(read[12], ("verify_ns", 9));
+        assert_eq!(read[11], ("oracle_checks", 9));
     }
 }

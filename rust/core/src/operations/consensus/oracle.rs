@@ -6,6 +6,10 @@
 use super::ballots::{Ballots, UNDECIDED};
 use super::parameters::Ballot;
 use super::votes::{SEQUENCE_MAX, Vote};
+use crate::operations::Pause;
+
+/// Agents forgotten or counted between two pauses: about 50 µs.
+const PAUSE_AGENTS: usize = 1 << 15;
 
 /// The memory that checking takes, allocated once per worker.
 pub struct Oracle {
@@ -28,18 +32,24 @@ impl Oracle {
         u64::from(agents) * (size_of::<Option<(u16, u16)>>() as u64 + 1) + u64::from(values) * 4
     }
 
-    /// Whether the box holds the right answer for `proposal` (counted from the ballot's first).
-    pub fn agrees(
-        &mut self,
-        ballots: &Ballots,
-        proposal: u32,
-        votes: impl Iterator<Item = Vote>,
-    ) -> bool {
-        let ballot = ballots.ballot;
-        self.collect(&ballot, proposal, votes);
+    /// Forgets all votes.
+    pub fn begin(&mut self, pause: &mut dyn Pause) {
+        self.equivocated.fill(false);
+        for firsts in self.firsts.chunks_mut(PAUSE_AGENTS) {
+            firsts.fill(None);
+            pause.point();
+        }
+    }
+
+    /// Whether the box holds the right answer for `proposal` (counted from the ballot's first), of
+    /// which the votes were collected.
+    pub fn agrees(&mut self, ballots: &Ballots, proposal: u32, pause: &mut dyn Pause) -> bool {
         self.counts.fill(0);
-        for &(_, value) in self.firsts.iter().flatten() {
-            self.counts[usize::from(value)] += 1;
+        for firsts in self.firsts.chunks(PAUSE_AGENTS) {
+            for &(_, value) in firsts.iter().flatten() {
+                self.counts[usize::from(value)] += 1;
+            }
+            pause.point();
         }
         let evidence = self.equivocated.iter().map(|&caught| u32::from(caught)).sum::<u32>();
         let mut decision = UNDECIDED;
@@ -54,9 +64,8 @@ impl Oracle {
             && ballots.tallies.decisions[proposal as usize] == decision
     }
 
-    fn collect(&mut self, ballot: &Ballot, proposal: u32, votes: impl Iterator<Item = Vote>) {
-        self.firsts.fill(None);
-        self.equivocated.fill(false);
+    /// Finds the first votes for `proposal` among more votes.
+    pub fn collect(&mut self, ballot: &Ballot, proposal: u32, votes: impl Iterator<Item = Vote>) {
         let agents =
             u64::from(ballot.agent_first)..u64::from(ballot.agent_first) + u64::from(ballot.agents);
         for vote in votes {
@@ -84,7 +93,30 @@ mod tests {
     use super::super::op;
     use super::super::parameters::{Mix, Parameters};
     use super::super::tests::{parameters, worker};
-    use crate::operations::{NoPause, Operation, Request};
+    use crate::operations::{NoPause, Operation, Pause, Request};
+
+    struct Counted(usize);
+
+    impl Pause for Counted {
+        fn point(&mut self) {
+            self.0 += 1;
+        }
+    }
+
+    #[test]
+    fn a_closer_look_at_a_long_batch_pauses_between_chunks() {
+        let shape = Parameters { batch: 20_000, stored_votes: 20_000, ..parameters(Mix::Uniform) };
+        for (oracle_every, expected) in [(1, 20_000usize.div_ceil(4096) + 2), (1 << 16, 0)] {
+            let mut worker = worker(&Parameters { oracle_every, ..shape.clone() });
+            for op in [op::DECIDE, op::TALLY] {
+                let mut pauses = Counted(0);
+                worker.run(Request { op, key: 1 }, &mut NoPause);
+                let verdict = worker.verify(&mut pauses);
+                assert_eq!((verdict.checked, verdict.violations), (1, 0));
+                assert_eq!(pauses.0, expected);
+            }
+        }
+    }
 
     #[test]
     fn a_vote_moved_to_another_value_that_decides_nothing_is_seen_by_the_oracle_alone() {

@@ -111,7 +111,9 @@ proptest! {
         let ballots = counted(&shape, &[&votes]);
         let mut oracle = Oracle::new(shape.agents, shape.values);
         for proposal in 0..shape.proposals {
-            prop_assert!(oracle.agrees(&ballots, proposal, votes.iter().copied()));
+            oracle.begin(&mut NoPause);
+            oracle.collect(&ballots.ballot, proposal, votes.iter().copied());
+            prop_assert!(oracle.agrees(&ballots, proposal, &mut NoPause));
         }
     }
 

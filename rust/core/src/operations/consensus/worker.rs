@@ -1,7 +1,6 @@
 //! One worker of the consensus component: its scratch memory, the timed path and the check after.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use super::ballots::{Ballots, UNDECIDED, decision};
 use super::counters::{Own, Total};
@@ -21,6 +20,10 @@ const PAUSE_CHUNKS: usize = 8;
 const KEPT: usize = 1 << 20;
 /// Kept votes that the oracle draws again after a `generate`.
 const SAMPLES: usize = 4096;
+/// Votes that the oracle looks at between two pauses: about 100 µs.
+const ORACLE_CHUNK: usize = 4096;
+/// Counts of a tally added up between two pauses: about 50 µs.
+const PAUSE_COUNTS: usize = 1 << 16;
 /// Candidates among whom the oracle looks for one above the leader: about 15 µs.
 const CANDIDATES: u32 = 1024;
 
@@ -139,16 +142,21 @@ impl Worker {
 
     /// Whether the last answer is consistent in itself: nothing lost, doubled or altered between
     /// sender and tally, every counted vote in exactly one count, and decisions as counts demand.
-    fn consistent(&self) -> bool {
+    fn consistent(&self, pause: &mut dyn Pause) -> bool {
         let ballots = &self.ballots;
         let tallies = &ballots.tallies;
         let classes = tallies.classes;
-        let (mut counted, mut caught) = (0, 0);
+        let (mut counted, mut caught, mut looked_at) = (0, 0, 0);
         let rows = tallies.counts.chunks_exact(ballots.values()).zip(&tallies.evidence);
         let decided = rows.zip(&tallies.decisions).all(|((counts, &evidence), &decided)| {
             let row: u64 = counts.iter().map(|&count| u64::from(count)).sum();
             counted += row;
             caught += u64::from(evidence);
+            looked_at += counts.len();
+            if looked_at >= PAUSE_COUNTS {
+                looked_at = 0;
+                pause.point();
+            }
             let agents = u64::from(ballots.ballot.agents);
             row <= agents
                 && u64::from(evidence) <= row
@@ -162,15 +170,35 @@ impl Worker {
     }
 
     /// Whether a proposal, another one for every key, is what the oracle makes of it.
-    fn oracle_agrees(&mut self, request: Request) -> bool {
-        let shared = &*self.shared;
+    fn oracle_agrees(&mut self, request: Request, pause: &mut dyn Pause) -> bool {
+        let Self { shared, oracle, ballots, .. } = self;
         let proposal = chance(request.key ^ 1) % shared.parameters.proposals;
+        oracle.begin(pause);
         if request.op == op::TALLY {
-            return self.oracle.agrees(&self.ballots, proposal, shared.stored.iter().copied());
+            for votes in shared.stored.chunks(ORACLE_CHUNK) {
+                oracle.collect(&ballots.ballot, proposal, votes.iter().copied());
+                pause.point();
+            }
+        } else {
+            let aim = shared.source.aim(ballots.ballot, request.key);
+            let batch = shared.parameters.batch;
+            for first in (0..batch).step_by(ORACLE_CHUNK) {
+                let indices = first..batch.min(first + ORACLE_CHUNK as u32);
+                oracle.collect(&ballots.ballot, proposal, indices.map(|index| aim.vote(index)));
+                pause.point();
+            }
         }
-        let aim = shared.source.aim(self.ballots.ballot, request.key);
-        let votes = (0..shared.parameters.batch).map(|index| aim.vote(index));
-        self.oracle.agrees(&self.ballots, proposal, votes)
+        oracle.agrees(ballots, proposal, pause)
+    }
+
+    /// Whether the kept votes are those that were sent.
+    fn kept_as_sent(&self, kept: usize, pause: &mut dyn Pause) -> bool {
+        let mut found = Digest::default();
+        for votes in self.votes[..kept].chunks(PAUSE_CHUNKS * CHUNK) {
+            found.merge(Digest::of(votes));
+            pause.point();
+        }
+        found == self.sent
     }
 
     /// Whether kept votes, evenly spread, are those of the plain generator.
@@ -195,17 +223,16 @@ impl Worker {
     }
 
     /// Whether the answer holds.
-    fn holds(&mut self, request: Request) -> bool {
+    fn holds(&mut self, request: Request, pause: &mut dyn Pause) -> bool {
         let chosen = chance(request.key) % self.shared.parameters.oracle_every == 0;
         self.own.add(Total::OracleChecks, u64::from(chosen));
         match request.op {
             op::GENERATE => {
                 let kept = self.sent.votes as usize;
-                Digest::of(&self.votes[..kept]) == self.sent
-                    && (!chosen || self.samples_agree(request, kept))
+                self.kept_as_sent(kept, pause) && (!chosen || self.samples_agree(request, kept))
             }
             op::ELECT => self.leads(request, chosen),
-            _ => self.consistent() && (!chosen || self.oracle_agrees(request)),
+            _ => self.consistent(pause) && (!chosen || self.oracle_agrees(request, pause)),
         }
     }
 }
@@ -232,14 +259,11 @@ impl Operation for Worker {
         self.damage(fault)
     }
 
-    fn verify(&mut self, _: &mut dyn Pause) -> Verdict {
+    fn verify(&mut self, pause: &mut dyn Pause) -> Verdict {
         let Some(request) = self.last.take() else {
             return Verdict::default();
         };
-        let began = Instant::now();
-        let holds = self.holds(request);
-        let spent = u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        self.own.add(Total::VerifyNs, spent);
+        let holds = self.holds(request, pause);
         Verdict { checked: 1, violations: u32::from(!holds) }
     }
 }

@@ -16,7 +16,6 @@ pub struct Counters {
     pub generations_to_target: AtomicU64,
     pub ns_to_target: AtomicU64,
     pub children_recomputed: AtomicU64,
-    pub verify_ns: AtomicU64,
 }
 
 impl Counters {
@@ -30,7 +29,6 @@ impl Counters {
             ("generations_to_target", &self.generations_to_target),
             ("ns_to_target", &self.ns_to_target),
             ("children_recomputed", &self.children_recomputed),
-            ("verify_ns", &self.verify_ns),
         ]
         .map(|(name, counter)| (name, counter.load(Relaxed)))
         .to_vec()

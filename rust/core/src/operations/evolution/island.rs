@@ -1,14 +1,15 @@
 //! One worker's island: a population for each fitness function, and the generation after it.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Instant;
 
 use super::breed::{Brood, Family, Scratch, TILE};
 use super::definition;
 use super::parameters::{BOUND, Plan};
 use super::population::{Digest, Population, fitness_of, individual_of, ranked};
 use super::{OPS, Shared};
+use crate::operations::own_time::OwnTime;
 use crate::operations::{Completion, Fault, Operation, Pause, Request, Status, Verdict};
 
 /// Genes bred between two pauses: 10 to 200 us, by the CPU's vectors and the fitness function.
@@ -74,9 +75,11 @@ pub fn breed_generation(
         let row = before.row(plan, individual_of(leader));
         after.rows[place * lines..][..lines].copy_from_slice(row);
         after.ranks[place] = ranked(fitness_of(leader), place);
-        digest.add_rank(place, lines, after.ranks[place]);
+        if (place + 1) % children == 0 {
+            pause.point();
+        }
     }
-    (path.sum)(plan, 0, &after.rows[..elites * lines], &mut digest);
+    add_rows(shared, after, 0..elites, &mut digest, pause);
     after.lead(0..elites);
     let family = Family { plan, rows: &before.rows, ranks: &before.ranks, key: request.key };
     for first in (elites..plan.parameters.population).step_by(children) {
@@ -96,6 +99,27 @@ pub fn breed_generation(
         pause.point();
     }
     (digest, mutated)
+}
+
+/// Adds the genes and ranks of these individuals to a digest, a chunk at a time.
+fn add_rows(
+    shared: &Shared,
+    population: &Population,
+    individuals: Range<usize>,
+    digest: &mut Digest,
+    pause: &mut dyn Pause,
+) {
+    let (plan, children) = (&shared.plan, chunk_children(&shared.plan));
+    let lines = plan.lines();
+    for first in individuals.clone().step_by(children) {
+        let chunk = first..individuals.end.min(first + children);
+        let rows = &population.rows[first * lines..chunk.end * lines];
+        (shared.path.sum)(plan, first, rows, digest);
+        for individual in chunk {
+            digest.add_rank(individual, lines, population.ranks[individual]);
+        }
+        pause.point();
+    }
 }
 
 impl Island {
@@ -172,19 +196,17 @@ impl Island {
         same && (f64::from(fitness_of(after.ranks[individual])) - fitness).abs() <= off
     }
 
-    fn holds(&self, last: &Last) -> bool {
+    fn holds(&self, last: &Last, pause: &mut dyn Pause) -> bool {
         let Last { request, digest } = last;
         let plan = &self.shared.plan;
         let (population, elites) = (plan.parameters.population, plan.parameters.elites);
         let after = &self.populations[usize::from(request.op)];
         let mut found = Digest::default();
-        (self.shared.path.sum)(plan, 0, &after.rows, &mut found);
-        for (individual, &rank) in after.ranks.iter().enumerate() {
-            found.add_rank(individual, plan.lines(), rank);
-        }
+        add_rows(&self.shared, after, 0..population, &mut found, pause);
         found.word() == digest.word()
             && self.elites_kept(after)
             && (0..RECOMPUTED).all(|turn| {
+                pause.point();
                 let drawn = request.key.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
                 let place = (drawn as usize + turn * population / 2) % (population - elites);
                 self.child_agrees(after, *request, elites + place)
@@ -198,14 +220,13 @@ impl Operation for Island {
         if kind >= OPS.len() {
             return Completion { status: Status::Error, units: 0 };
         }
-        let began = Instant::now();
+        let mut own = OwnTime::new(pause);
         let shared = Arc::clone(&self.shared);
         let generations = (&self.populations[kind], &mut self.spare);
         let scratch = (&mut self.scratch, chunk_children(&shared.plan));
-        let (digest, mutated) = breed_generation(&shared, request, generations, scratch, pause);
+        let (digest, mutated) = breed_generation(&shared, request, generations, scratch, &mut own);
         std::mem::swap(&mut self.populations[kind], &mut self.spare);
-        let spent_ns = u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        self.count(kind, mutated, spent_ns);
+        self.count(kind, mutated, own.spent_ns());
         self.last = Some(Last { request, digest });
         Completion { status: Status::Ok, units: shared.plan.parameters.population as u64 }
     }
@@ -233,7 +254,7 @@ impl Operation for Island {
         true
     }
 
-    fn verify(&mut self, _: &mut dyn Pause) -> Verdict {
+    fn verify(&mut self, pause: &mut dyn Pause) -> Verdict {
         let Some(last) = self.last.take() else {
             return Verdict::default();
         };
@@ -241,12 +262,8 @@ impl Operation for Island {
         if last.request.key % every != 0 {
             return Verdict::default();
         }
-        let began = Instant::now();
-        let holds = self.holds(&last);
-        let counters = &self.shared.counters;
-        counters.children_recomputed.fetch_add(RECOMPUTED as u64, Relaxed);
-        let spent_ns = u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        counters.verify_ns.fetch_add(spent_ns, Relaxed);
+        let holds = self.holds(&last, pause);
+        self.shared.counters.children_recomputed.fetch_add(RECOMPUTED as u64, Relaxed);
         Verdict { checked: 1, violations: u32::from(!holds) }
     }
 }

@@ -264,7 +264,10 @@ fn a_long_generation_pauses_between_chunks() {
     let (_, mut island) = island(5000, 64);
     let mut pauses = Counted(0);
     island.run(Request { op: 1, key: 0 }, &mut pauses);
-    assert_eq!(pauses.0, (5000 - 5usize).div_ceil(256));
+    assert_eq!(pauses.0, (5000 - 5usize).div_ceil(256) + 1);
+    let mut pauses = Counted(0);
+    assert_eq!(island.verify(&mut pauses).checked, 1);
+    assert_eq!(pauses.0, 5000usize.div_ceil(256) + 2);
 }
 
 proptest! {
