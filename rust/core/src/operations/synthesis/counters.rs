@@ -11,8 +11,6 @@ pub struct Totals {
     /// Bytes written by expansions.
     pub expanded_bytes: AtomicU64,
     pub rewrites: AtomicU64,
-    /// Time spent checking answers.
-    pub verify_ns: AtomicU64,
 }
 
 impl Totals {
@@ -21,7 +19,6 @@ impl Totals {
             ("matches", self.matches.load(Relaxed)),
             ("expanded_bytes", self.expanded_bytes.load(Relaxed)),
             ("rewrites", self.rewrites.load(Relaxed)),
-            ("verify_ns", self.verify_ns.load(Relaxed)),
         ]
     }
 }

@@ -10,8 +10,22 @@ use super::matching::PairDigest;
 use super::patterns::pair;
 use super::rewriting::{flattened, rewrite_plainly};
 use super::tile::TOKENS;
-use crate::operations::checksum::checksum;
-use crate::operations::{Build, BuildError};
+use crate::operations::checksum::Running;
+use crate::operations::{Build, BuildError, NoPause, Pause};
+
+/// What is summed up between two pauses, each about 50 µs; nodes in whole groups of four, bytes in
+/// whole stripes of the checksum.
+const PAUSE_NODES: usize = 1 << 15;
+const PAUSE_BYTES: usize = 1 << 19;
+
+fn checksum(bytes: &[u8], pause: &mut dyn Pause) -> u64 {
+    let mut running = Running::new();
+    for piece in bytes.chunks(PAUSE_BYTES) {
+        running.absorb(piece);
+        pause.point();
+    }
+    running.finish()
+}
 
 /// Length and checksum of an expansion.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -21,8 +35,8 @@ pub struct ExpansionDigest {
 }
 
 impl ExpansionDigest {
-    pub fn of(bytes: &[u8]) -> Self {
-        Self { bytes: bytes.len() as u64, checksum: checksum(bytes) }
+    pub fn of(bytes: &[u8], pause: &mut dyn Pause) -> Self {
+        Self { bytes: bytes.len() as u64, checksum: checksum(bytes, pause) }
     }
 
     fn plainly(expander: &Expander, instances: &[Instance]) -> Self {
@@ -30,7 +44,7 @@ impl ExpansionDigest {
         for instance in instances {
             expander.expand_plainly(instance, &mut bytes);
         }
-        Self::of(&bytes)
+        Self::of(&bytes, &mut NoPause)
     }
 }
 
@@ -44,15 +58,18 @@ pub struct RewriteDigest {
 }
 
 impl RewriteDigest {
-    pub fn of(nodes: &[Node], roots: &[u32], rewrites: u64) -> Self {
+    pub fn of(nodes: &[Node], roots: &[u32], rewrites: u64, pause: &mut dyn Pause) -> Self {
         // Lanes, since the steps of one fold wait for each other.
         let mut lanes = [PairDigest::default(); 8];
-        for group in nodes.chunks(4) {
-            for (pair, node) in lanes.chunks_exact_mut(2).zip(group) {
-                let words = node.words();
-                pair[0].add(words[0]);
-                pair[1].add(words[1]);
+        for chunk in nodes.chunks(PAUSE_NODES) {
+            for group in chunk.chunks(4) {
+                for (pair, node) in lanes.chunks_exact_mut(2).zip(group) {
+                    let words = node.words();
+                    pair[0].add(words[0]);
+                    pair[1].add(words[1]);
+                }
             }
+            pause.point();
         }
         let mut folded = PairDigest::default();
         lanes.iter().for_each(|lane| folded.add(lane.folded));
@@ -60,7 +77,7 @@ impl RewriteDigest {
             rewrites,
             nodes: nodes.len() as u64,
             folded: folded.folded,
-            roots: checksum(bytemuck::cast_slice(roots)),
+            roots: checksum(bytemuck::cast_slice(roots), pause),
         }
     }
 }
@@ -95,7 +112,7 @@ impl Expected {
             made.expansions.push(ExpansionDigest::plainly(&shared.expander, instances));
             let (trees, rewrites) = rewrite_plainly(&shared.rewriter.rules, forest);
             let (nodes, roots) = flattened(&trees);
-            made.rewrites.push(RewriteDigest::of(&nodes, &roots, rewrites));
+            made.rewrites.push(RewriteDigest::of(&nodes, &roots, rewrites, &mut NoPause));
             if !(context.progress)("answers", (index + 1) as f64 / pool as f64) {
                 return Err(BuildError::Cancelled);
             }

@@ -10,6 +10,9 @@ use crate::operations::instructions::InstructionSet;
 /// Nodes between two pauses: 10 to 200 µs.
 const PAUSE_NODES: usize = 1024;
 
+/// Pairs digested between two pauses: about 70 µs.
+const PAUSE_PAIRS: usize = 1 << 15;
+
 /// A set of patterns, ready to be matched.
 #[derive(Clone, Debug)]
 pub struct Matcher {
@@ -103,9 +106,12 @@ impl PairDigest {
         self.pairs += 1;
     }
 
-    pub fn of(pairs: &[u64]) -> Self {
+    pub fn of(pairs: &[u64], pause: &mut dyn Pause) -> Self {
         let mut digest = Self::default();
-        pairs.iter().for_each(|&pair| digest.add(pair));
+        for chunk in pairs.chunks(PAUSE_PAIRS) {
+            chunk.iter().for_each(|&pair| digest.add(pair));
+            pause.point();
+        }
         digest
     }
 }
