@@ -1,9 +1,10 @@
 //! The checks: a swarm against its ledger, and steps and ticks against their plain definitions.
 
-use super::agent::{Agent, ENERGY_MAX, LEGAL, STOPPED, Sums};
+use super::agent::{Agent, CREATED, ENERGY_MAX, LEGAL, STOPPED, Sums};
 use super::solitary::{mixed, next_word};
 use super::swarm::Swarm;
 use super::tile::{LANES, MESSAGE, Tile, place};
+use crate::operations::Pause;
 
 /// Whether every live agent has been stepped once per step since it was spawned, every vacant slot
 /// is stopped, and slots, list of births, ids and messages add up to what the ledger says.
@@ -25,7 +26,9 @@ pub fn adds_up(swarm: &Swarm) -> bool {
         }
         let steps = (ledger.steps as u32).wrapping_sub(tile.since[lane]);
         let created = steps == 0;
-        if tile.ticks[lane] != steps || (tile.state[lane] == 0) != created || is_stopped(tile, lane)
+        if tile.ticks[lane] != steps
+            || (tile.state[lane] == CREATED) != created
+            || is_stopped(tile, lane)
         {
             return false;
         }
@@ -68,13 +71,20 @@ fn listed(swarm: &Swarm) -> u64 {
 
 /// Whether up to `samples` agents of `after`, evenly spread, are what one step makes of `before`,
 /// each seen by looking at all others; and whether all states changed legally.
-pub fn stepped(before: &[Tile], after: &[Tile], wrap: u32, samples: usize) -> bool {
+pub fn stepped(
+    before: &[Tile],
+    after: &[Tile],
+    wrap: u32,
+    samples: usize,
+    pause: &mut dyn Pause,
+) -> bool {
     let slots = before.len() * LANES;
     let legal = before.iter().zip(after).all(|(before, after)| {
         (0..LANES).all(|lane| LEGAL[before.state[lane] as usize] >> after.state[lane] & 1 == 1)
     });
     legal
         && sampled(slots, samples).all(|slot| {
+            pause.point();
             let (tile, lane) = place(slot);
             let agent = before[tile].agent(lane);
             let sums = seen(before, agent, wrap);

@@ -3,17 +3,15 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// In the order of `Total`.
-const NAMES: [&str; 5] =
-    ["processes", "processes_failed", "process_start_ns", "process_life_ns", "swarms_checked"];
+const NAMES: [&str; 4] = ["processes", "processes_failed", "process_start_ns", "swarms_checked"];
 
 #[derive(Clone, Copy)]
 #[repr(usize)]
 pub enum Total {
     Processes,
     ProcessesFailed,
-    /// Until the process was started, and until it was reaped.
+    /// Until the process was started; until it is reaped its worker may serve others.
     ProcessStartNs,
-    ProcessLifeNs,
     SwarmsChecked,
 }
 

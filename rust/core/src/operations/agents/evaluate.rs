@@ -8,6 +8,7 @@ use crate::operations::{Array, Arrays, BuildError};
 use super::Shared;
 use super::agent::{ENERGY_MAX, SPEED_MAX, STOPPED};
 use super::process::PATIENCE;
+use super::solitary::mixed;
 use super::swarm::Swarm;
 use super::tile::{GENERATION_MAX, LANES, MESSAGE, Tile, place};
 
@@ -123,8 +124,7 @@ fn list(swarm: &mut Swarm, order: &[u32]) -> Result<(), BuildError> {
         tile.turn[lane] = rank as u32;
         swarm.list[rank] = slot;
         swarm.occupied[slot as usize / 64] |= 1 << (slot % 64);
-        swarm.ledger.births =
-            swarm.ledger.births.wrapping_add(super::solitary::mixed(swarm.id(slot)));
+        swarm.ledger.births = swarm.ledger.births.wrapping_add(mixed(swarm.id(slot)));
     }
     swarm.listed = 0..order.len();
     for slot in 0..swarm.slots() {

@@ -4,13 +4,14 @@ use serde::Deserialize;
 
 use crate::operations::{BuildError, within};
 
-use super::tile::LANES;
+use super::tile::{LANES, SLOT_BITS};
 
 pub const POPULATION_MAX: u32 = 1 << 22;
 pub const SWARMS_MAX: u32 = 2048;
 pub const BATCH_MAX: u32 = 4096;
 /// Most slots of a swarm: a step of them holds its lock for less than 200 µs.
 pub const SLOTS_MAX: usize = 8192;
+const _: () = assert!(SWARMS_MAX as usize * SLOTS_MAX <= 1 << SLOT_BITS, "an id tells all slots");
 pub const CHECK_EVERY_MAX: u32 = 1 << 16;
 pub const PROCESS_STEPS_MAX: u32 = 1 << 24;
 pub const PROCESSES_MAX: u32 = 1024;

@@ -37,7 +37,7 @@ pub unsafe fn sums_of(lanes: __m128i, count: u32) -> Sums {
 pub struct Avx2;
 
 const EIGHT: usize = 8;
-/// The last `count` of the first eight are all ones, from the lane `8 - count` on.
+/// Eight lanes loaded from the place `8 - count` on: the first `count` of them are all ones.
 const FIRST: [i32; 2 * EIGHT] = [-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0];
 
 impl Sight for Avx2 {

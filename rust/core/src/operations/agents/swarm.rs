@@ -142,6 +142,7 @@ impl Swarm {
         self.owed = (self.owed - target * i64::from(count)).max(-credit);
         let missing = u64::from(self.band.least).saturating_sub(self.ledger.live) as u32;
         let spawned = self.ledger.spawned;
+        // Where so many slots are retired that none is left, the swarm stays below its band.
         (self.kernels.bear)(self, key, batch..batch + missing, None);
         self.ledger.replaced += self.ledger.spawned - spawned;
     }
@@ -153,7 +154,7 @@ impl Swarm {
         self.owed = 0;
     }
 
-    /// Fills the swarm to its target.
+    /// Fills the swarm to its target, for which it always has slots while it is new.
     pub fn populate(&mut self, key: u64) {
         (self.kernels.bear)(self, key, 0..self.band.target() as u32, None);
     }

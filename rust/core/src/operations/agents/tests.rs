@@ -151,7 +151,8 @@ proptest! {
         let (before, wrap) = (swarm.tiles.clone(), swarm.grid.wrap());
         let stepped = swarm.step();
         prop_assert_eq!(stepped, swarm.ledger.live);
-        prop_assert!(audit::stepped(&before, &swarm.tiles, wrap, swarm.slots()));
+        let slots = swarm.slots();
+        prop_assert!(audit::stepped(&before, &swarm.tiles, wrap, slots, &mut NoPause));
         for (before, after) in before.iter().zip(&swarm.tiles) {
             for lane in 0..LANES {
                 let (from, to) = (before.state[lane], after.state[lane]);
@@ -353,6 +354,9 @@ fn a_large_population_pauses_between_swarms_and_holds_no_lock_meanwhile() {
         let mut pauses = Free(&shared, 0);
         worker.run(Request { op, key: 1 }, &mut pauses);
         assert_eq!(pauses.1, 4);
+        let mut pauses = Free(&shared, 0);
+        assert_eq!(worker.verify(&mut pauses).checked, 1);
+        assert_eq!(pauses.1 > 40, op == op::STEP);
     }
 }
 

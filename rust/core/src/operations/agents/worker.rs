@@ -1,7 +1,7 @@
 //! One worker of the agents: the timed path, what it keeps of an answer, and the check after.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, MutexGuard};
 use std::time::Instant;
 
 use super::agent::STOPPED;
@@ -81,44 +81,29 @@ fn visit(
     pause: &mut dyn Pause,
     mut act: impl FnMut(usize, &mut Swarm),
 ) {
-    let (swarms, mut slots) = (population.swarms(), 0);
-    let mut done = |swarm: &Swarm| {
-        slots += swarm.slots();
-        let due = slots >= PAUSE_SLOTS;
-        if due {
-            slots = 0;
-        }
-        due
-    };
-    for index in (first..swarms).chain(0..first) {
-        let Some(mut swarm) = population.try_lock(index) else {
-            postponed.push(index);
-            continue;
-        };
+    let mut slots = 0;
+    let mut serve = |index: usize, mut swarm: MutexGuard<'_, Swarm>| {
         act(index, &mut swarm);
-        let due = done(&swarm);
+        slots += swarm.slots();
         drop(swarm);
-        if due {
+        if slots >= PAUSE_SLOTS {
+            slots = 0;
             pause.point();
+        }
+    };
+    for index in (first..population.swarms()).chain(0..first) {
+        match population.try_lock(index) {
+            Some(swarm) => serve(index, swarm),
+            None => postponed.push(index),
         }
     }
     for index in postponed.drain(..) {
-        let mut swarm = population.lock(index);
-        act(index, &mut swarm);
-        let due = done(&swarm);
-        drop(swarm);
-        if due {
-            pause.point();
-        }
+        serve(index, population.lock(index));
     }
 }
 
 fn digest(ids: &[u64]) -> u64 {
     ids.iter().fold(0, |sum, &id| sum.wrapping_add(mixed(id)))
-}
-
-fn elapsed_ns(began: Instant) -> u64 {
-    u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX)
 }
 
 impl Worker {
@@ -177,42 +162,43 @@ impl Worker {
         (Status::Ok, self.ids.len() as u64)
     }
 
-    fn step(&mut self, key: u64, pause: &mut dyn Pause) -> (Status, u64) {
+    /// Has every swarm `act`; keeps the slots of the chosen one before and after it, and what
+    /// `noted` says of it before. Returns the live, what the acts sum up to, and what was noted.
+    fn advance<Noted>(
+        &mut self,
+        key: u64,
+        pause: &mut dyn Pause,
+        noted: fn(&Swarm) -> Noted,
+        act: fn(&mut Swarm) -> u64,
+    ) -> (u64, u64, Option<Noted>) {
         let first = self.first(key);
         let chosen = self.is_chosen(key).then_some(first);
         let Self { shared, before, after, postponed, .. } = self;
-        let (mut live, mut stepped, mut wrap) = (0, 0, None);
+        let (mut live, mut sum, mut note) = (0, 0, None);
         visit(&shared.population, first, postponed, pause, |index, swarm| {
             live += swarm.ledger.live;
             if chosen == Some(index) {
                 before.copy_from_slice(&swarm.tiles);
-                wrap = Some(swarm.grid.wrap());
+                note = Some(noted(swarm));
             }
-            stepped += swarm.step();
+            sum += act(swarm);
             if chosen == Some(index) {
                 after.copy_from_slice(&swarm.tiles);
             }
         });
+        (live, sum, note)
+    }
+
+    fn step(&mut self, key: u64, pause: &mut dyn Pause) -> (Status, u64) {
+        let (live, stepped, wrap) =
+            self.advance(key, pause, |swarm| swarm.grid.wrap(), Swarm::step);
         self.answer = Answer::Stepped { live, stepped, wrap };
         (Status::Ok, stepped)
     }
 
     fn tick(&mut self, key: u64, pause: &mut dyn Pause) -> (Status, u64) {
-        let first = self.first(key);
-        let chosen = self.is_chosen(key).then_some(first);
-        let Self { shared, before, after, postponed, .. } = self;
-        let (mut live, mut sent, mut parity) = (0, 0, None);
-        visit(&shared.population, first, postponed, pause, |index, swarm| {
-            live += swarm.ledger.live;
-            if chosen == Some(index) {
-                before.copy_from_slice(&swarm.tiles);
-                parity = Some((swarm.ledger.ticks & 1) as usize);
-            }
-            sent += swarm.tick().sent;
-            if chosen == Some(index) {
-                after.copy_from_slice(&swarm.tiles);
-            }
-        });
+        let parity = |swarm: &Swarm| (swarm.ledger.ticks & 1) as usize;
+        let (live, sent, parity) = self.advance(key, pause, parity, |swarm| swarm.tick().sent);
         self.answer = Answer::Ticked { live, sent, parity };
         (Status::Ok, sent)
     }
@@ -227,11 +213,11 @@ impl Worker {
         let Ok(program) = program else { return (Status::Error, 0) };
         let began = Instant::now();
         let reported = program.start(key, parameters.process_steps).and_then(|process| {
-            counters.add(Total::ProcessStartNs, elapsed_ns(began));
+            let spent_ns = u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX);
+            counters.add(Total::ProcessStartNs, spent_ns);
             process.report(PATIENCE, &mut || pause.point())
         });
         counters.add(Total::Processes, 1);
-        counters.add(Total::ProcessLifeNs, elapsed_ns(began));
         let Ok(words) = reported else {
             counters.add(Total::ProcessesFailed, 1);
             return (Status::Error, 0);
@@ -360,7 +346,7 @@ impl Operation for Worker {
         }
     }
 
-    fn verify(&mut self, _: &mut dyn Pause) -> Verdict {
+    fn verify(&mut self, pause: &mut dyn Pause) -> Verdict {
         let (mut checked, holds) = match std::mem::replace(&mut self.answer, Answer::Nothing) {
             Answer::Nothing => return Verdict::default(),
             Answer::Spawned { swarm, key, digest } => {
@@ -370,8 +356,9 @@ impl Operation for Worker {
                 (true, self.destroyed_holds(swarm, key, count, digest))
             }
             Answer::Stepped { live, stepped, wrap } => {
-                let kept = wrap
-                    .is_none_or(|wrap| audit::stepped(&self.before, &self.after, wrap, SAMPLES));
+                let (before, after) = (&self.before, &self.after);
+                let kept =
+                    wrap.is_none_or(|wrap| audit::stepped(before, after, wrap, SAMPLES, pause));
                 (wrap.is_some(), live == stepped && kept)
             }
             Answer::Ticked { live, sent, parity } => {
