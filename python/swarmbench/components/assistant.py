@@ -10,7 +10,7 @@ from pydantic import Field
 
 from swarmbench import _native
 from swarmbench.components import decoder, intents
-from swarmbench.components.base import Arrays, Component, Op, Profile, Question
+from swarmbench.components.base import Arrays, Component, Op, Question
 from swarmbench.components.decoder import BEGIN, PROMPT_MAX, SHAPES, Model
 from swarmbench.components.utterances import (
     UNKNOWN,
@@ -102,11 +102,6 @@ class Assistant(Component):
     def small(cls) -> Self:
         """Few utterances and short answers."""
         return cls(utterances=512, feedback_max=64, tokens=8)
-
-    @classmethod
-    def for_profile(cls, profile: Profile, **parameters: Any) -> Self:
-        """The same sizes in every profile."""
-        return cls(**parameters)
 
     def resident_bytes(self, workers: int) -> int:
         """Classifier, decoder and pool; a copy of the classifier, the feedback and the decoder's

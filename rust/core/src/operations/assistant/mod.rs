@@ -39,6 +39,7 @@ use worker::{TOKENS_MAX, Worker};
 mod op {
     pub const PARSE: u8 = 0;
     pub const GENERATE: u8 = 1;
+    pub const LEARN: u8 = 2;
 }
 const OPS: [&str; 3] = ["parse", "generate", "learn"];
 

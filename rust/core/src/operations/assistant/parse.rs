@@ -1,7 +1,7 @@
 //! From a text to its intent and slots.
 
 use super::classifier::Weights;
-use super::grammar::Grammar;
+use super::grammar::{Grammar, KINDS};
 use super::tokens::{Features, Slots, read};
 
 /// What was understood of a text: `label` 0 for unknown, else intent + 1; values of the kinds that
@@ -14,7 +14,7 @@ pub struct Parsed {
 
 impl Parsed {
     /// What stands where there is no answer.
-    pub const NOTHING: Self = Self { label: u8::MAX, slots: [[0; 2]; super::grammar::KINDS] };
+    pub const NOTHING: Self = Self { label: u8::MAX, slots: [[0; 2]; KINDS] };
 }
 
 /// Parses a text; leaves its features behind.

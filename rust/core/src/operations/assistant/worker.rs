@@ -9,7 +9,7 @@ use super::learner::Learner;
 use super::parse::{Parsed, parse};
 use super::tokens::{Features, read, word_hashes};
 use super::{Shared, op};
-use crate::operations::{Completion, Fault, NoPause, Operation, Pause, Request, Status, Verdict};
+use crate::operations::{Completion, Fault, Operation, Pause, Request, Status, Verdict};
 
 /// One parse in so many is done again to check it: the others are the same work.
 const PARSES_PER_CHECK: u64 = 16;
@@ -70,7 +70,13 @@ impl Speech {
 
     /// Whether these are the tokens that were chosen, `count` of them, and number `sample` is what
     /// the decoder says again after the one before it.
-    fn is_sound(&self, decoding: &mut Decoding, count: usize, sample: usize) -> bool {
+    fn is_sound(
+        &self,
+        decoding: &mut Decoding,
+        count: usize,
+        sample: usize,
+        pause: &mut dyn Pause,
+    ) -> bool {
         let digest = self.tokens().iter().fold(0, |digest, token| mixed(digest, *token));
         if self.said != count || digest != self.digest {
             return false;
@@ -79,8 +85,8 @@ impl Speech {
             Some(before) => self.tokens[before],
             None => self.prompt[self.prompted - 1],
         };
-        decoding.take(before, self.prompted + sample - 1, &mut NoPause);
-        decoding.next(&mut NoPause) == self.tokens[sample]
+        decoding.take(before, self.prompted + sample - 1, pause);
+        decoding.next(pause) == self.tokens[sample]
     }
 
     fn damage(&mut self, fault: Fault) -> bool {
@@ -170,11 +176,11 @@ impl Worker {
         again == self.parsed
     }
 
-    fn speech_is_right(&mut self, key: u64) -> bool {
+    fn speech_is_right(&mut self, key: u64, pause: &mut dyn Pause) -> bool {
         let shared = &*self.shared;
         let count = shared.parameters.tokens;
         shared.asks_the_same(&self.command, shared.request(key), &mut self.features)
-            && self.speech.is_sound(&mut self.decoding, count, key as usize % count)
+            && self.speech.is_sound(&mut self.decoding, count, key as usize % count, pause)
     }
 
     fn learning_is_right(&mut self, key: u64) -> bool {
@@ -189,12 +195,13 @@ impl Worker {
 
 impl Operation for Worker {
     fn run(&mut self, request: Request, pause: &mut dyn Pause) -> Completion {
-        self.last = Some(request);
         match request.op {
             op::PARSE => self.parse(request.key),
             op::GENERATE => self.generate(request.key, pause),
-            _ => self.learn(request.key),
+            op::LEARN => self.learn(request.key),
+            _ => return Completion { status: Status::Error, units: 0 },
         }
+        self.last = Some(request);
         Completion { status: Status::Ok, units: 1 }
     }
 
@@ -230,12 +237,12 @@ impl Operation for Worker {
         }
     }
 
-    fn verify(&mut self, _: &mut dyn Pause) -> Verdict {
+    fn verify(&mut self, pause: &mut dyn Pause) -> Verdict {
         let Some(Request { op, key }) = self.last.take() else { return Verdict::default() };
         let right = match op {
             op::PARSE if key % PARSES_PER_CHECK != 0 => return Verdict::default(),
             op::PARSE => self.parse_is_right(key),
-            op::GENERATE => self.speech_is_right(key),
+            op::GENERATE => self.speech_is_right(key, pause),
             _ => self.learning_is_right(key),
         };
         Verdict { checked: 1, violations: u32::from(!right) }
