@@ -3,8 +3,9 @@
 //! Then et al., "The More the Merrier: Efficient Multi-Source Graph Traversal", VLDB 2014, with
 //! levels from above while few nodes are in any frontier and from below after that.
 
+use super::bfs::PIECE_ARCS;
 use super::graph::Graph;
-use super::scratch::{Meter, Scratch};
+use super::scratch::{BLOCK_NODES, Meter, Scratch};
 
 /// Searches in one batch, one bit each.
 pub const LANES: usize = 64;
@@ -15,7 +16,11 @@ pub const NO_PATH: u32 = u32::MAX;
 /// A level is scanned from below once its frontier's arcs exceed 1 / this of all.
 const ARCS_FACTOR: u64 = 12;
 
-/// Writes the distance of each pair of inner nodes (at most 64 of them); returns arcs scanned.
+/// What an arc counts here: it reads or writes a word of its own, where a search of one root reads
+/// a bit, and far more of those are in a cache.
+const ARC_COST: usize = 4;
+
+/// Writes the distance of each pair of inner nodes (at most 64 of them).
 pub fn distances(
     graph: &Graph,
     pairs: &[(u32, u32)],
@@ -26,7 +31,7 @@ pub fn distances(
     let [seen, frontier, next] = &mut scratch.lanes;
     let connected = graph.connected();
     for words in [&mut *seen, &mut *frontier, &mut *next] {
-        words[..connected].fill(0);
+        meter.fill(&mut words[..connected], 0);
     }
     found.fill(NO_PATH);
     let mut open = 0;
@@ -68,21 +73,31 @@ fn level_from_above(
     meter: &mut Meter<'_>,
 ) -> u64 {
     let connected = graph.connected();
-    next[..connected].fill(0);
-    for (node, word) in (0..).zip(&frontier[..connected]) {
-        let lanes = word & open;
-        if lanes == 0 {
-            continue;
+    meter.fill(&mut next[..connected], 0);
+    for first in (0..connected).step_by(BLOCK_NODES) {
+        let block = first..connected.min(first + BLOCK_NODES);
+        for (node, word) in (first as u32..).zip(&frontier[block.clone()]) {
+            let lanes = word & open;
+            if lanes == 0 {
+                continue;
+            }
+            for piece in graph.row(node).chunks(PIECE_ARCS) {
+                piece.iter().for_each(|&neighbour| next[neighbour as usize] |= lanes);
+                meter.add(ARC_COST * piece.len());
+            }
         }
-        let row = graph.row(node);
-        row.iter().for_each(|&neighbour| next[neighbour as usize] |= lanes);
-        meter.add(row.len());
+        meter.pass(block.len());
     }
     let mut arcs = 0;
-    for (node, (new, seen)) in (0..).zip(next[..connected].iter_mut().zip(seen)) {
-        *new &= !*seen;
-        *seen |= *new;
-        arcs += if *new == 0 { 0 } else { u64::from(graph.degree(node)) };
+    for first in (0..connected).step_by(BLOCK_NODES) {
+        let block = first..connected.min(first + BLOCK_NODES);
+        let words = next[block.clone()].iter_mut().zip(&mut seen[block.clone()]);
+        for (node, (new, seen)) in (first as u32..).zip(words) {
+            *new &= !*seen;
+            *seen |= *new;
+            arcs += if *new == 0 { 0 } else { u64::from(graph.degree(node)) };
+        }
+        meter.pass(block.len());
     }
     arcs
 }
@@ -98,20 +113,29 @@ fn level_from_below(
     meter: &mut Meter<'_>,
 ) -> u64 {
     let mut arcs = 0;
-    for node in 0..graph.connected() {
+    let connected = graph.connected();
+    for node in 0..connected {
+        if node % BLOCK_NODES == BLOCK_NODES - 1 {
+            meter.pass(BLOCK_NODES);
+        }
         let lacking = open & !seen[node];
         let mut lanes = 0;
         if lacking != 0 {
             let row = graph.row(node as u32);
-            let mut looked_at = 0;
-            for &neighbour in row {
-                lanes |= frontier[neighbour as usize];
-                looked_at += 1;
+            for piece in row.chunks(PIECE_ARCS) {
+                let mut looked_at = 0;
+                for &neighbour in piece {
+                    lanes |= frontier[neighbour as usize];
+                    looked_at += 1;
+                    if lanes & lacking == lacking {
+                        break;
+                    }
+                }
+                meter.add(ARC_COST * looked_at);
                 if lanes & lacking == lacking {
                     break;
                 }
             }
-            meter.add(looked_at);
             lanes &= lacking;
             seen[node] |= lanes;
             arcs += if lanes == 0 { 0 } else { row.len() as u64 };

@@ -199,7 +199,7 @@ fn tree_is_valid(
     let Scratch { visited, parents, queue: walked, lanes: [levels, ..], .. } = scratch;
     let levels: &mut [u32] = bytemuck::cast_slice_mut(levels);
     let connected = graph.connected();
-    levels[..connected].fill(UNKNOWN);
+    meter.fill(&mut levels[..connected], UNKNOWN);
     levels[root as usize] = 0;
     let mut arcs = 0;
     for node in (0..connected as u32).filter(|&node| is_set(visited, node)) {

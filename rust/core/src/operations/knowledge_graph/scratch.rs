@@ -65,6 +65,12 @@ impl Scratch {
     }
 }
 
+/// Nodes passed one after the other that take as long as an arc, which is a random read.
+const NODES_PER_ARC: usize = 8;
+
+/// Nodes passed between two looks at the meter.
+pub const BLOCK_NODES: usize = 4096;
+
 /// Counts arcs and comes to a pause point every so many.
 pub struct Meter<'a> {
     pause: &'a mut dyn Pause,
@@ -82,6 +88,20 @@ impl<'a> Meter<'a> {
         if self.arcs >= ARCS_PER_PAUSE {
             self.arcs = 0;
             self.pause.point();
+        }
+    }
+
+    /// Counts nodes that were passed one after the other, beside what their arcs count.
+    #[inline]
+    pub fn pass(&mut self, nodes: usize) {
+        self.add(nodes / NODES_PER_ARC);
+    }
+
+    /// Fills what is kept by node.
+    pub fn fill<T: Copy>(&mut self, kept: &mut [T], value: T) {
+        for block in kept.chunks_mut(BLOCK_NODES) {
+            block.fill(value);
+            self.pass(block.len());
         }
     }
 }

@@ -11,15 +11,12 @@ use crate::random::philox;
 
 use super::embeddings::{cosine, dot, norm};
 use super::index::NOBODY;
-use super::scan::Slot;
+use super::scan::{Slot, pause_vectors};
 use super::top::{Found, Top};
 use super::{Parameters, Search};
 
 /// Vectors regenerated and scored with every exact answer, about 50 µs of work.
 const SLICE: usize = 64;
-
-/// Vectors scored in float64 between two pauses, about 100 µs of work.
-const PLACES_PER_PAUSE: usize = 128;
 
 /// Scratch of the checks.
 pub struct Checker {
@@ -51,14 +48,24 @@ impl Checker {
     }
 
     /// The cheap checks, those of an exact answer included where it is one.
-    pub fn right(&mut self, search: &Search, slot: &Slot, exact: bool, turn: u64) -> bool {
+    pub fn right(
+        &mut self,
+        search: &Search,
+        slot: &Slot,
+        exact: bool,
+        turn: u64,
+        pause: &mut dyn Pause,
+    ) -> bool {
         let found = slot.top.found();
         let present = if exact { search.parameters.vectors as usize } else { slot.scanned };
         found.len() == present.min(search.parameters.top as usize)
             && found.windows(2).all(|pair| pair[0].before(&pair[1]))
             && distinct(found)
-            && found.iter().all(|one| self.scored(search, slot, one))
-            && (!exact || self.slice_holds_none(search, slot, turn))
+            && found.iter().enumerate().all(|(place, one)| {
+                pause_at(place, search, pause);
+                self.scored(search, slot, one)
+            })
+            && (!exact || self.slice_holds_none(search, slot, turn, pause))
     }
 
     fn scored(&mut self, search: &Search, slot: &Slot, one: &Found) -> bool {
@@ -70,12 +77,19 @@ impl Checker {
     }
 
     /// A slice of this turn is as its seed says, and holds nothing that the answer lacks.
-    fn slice_holds_none(&mut self, search: &Search, slot: &Slot, turn: u64) -> bool {
+    fn slice_holds_none(
+        &mut self,
+        search: &Search,
+        slot: &Slot,
+        turn: u64,
+        pause: &mut dyn Pause,
+    ) -> bool {
         let index = &search.index;
         let places = index.ids.len();
         let start = (draw(turn, 0) % places as u64) as usize;
         (start..(start + SLICE).min(places)).filter(|place| index.ids[*place] != NOBODY).all(
             |place| {
+                pause_at(place, search, pause);
                 let id = index.ids[place];
                 search.regenerate(id, &mut self.row);
                 let same = index.vector(place, &mut self.stored) == self.row.as_slice();
@@ -96,15 +110,20 @@ impl Checker {
         let index = &search.index;
         self.best.clear();
         for (place, id) in index.ids.iter().enumerate().filter(|(_, id)| **id != NOBODY) {
-            if place % PLACES_PER_PAUSE == 0 {
-                pause.point();
-            }
+            pause_at(place, search, pause);
             let score = index.score(place, &slot.row, slot.norm, &mut self.stored);
             if score >= self.best.floor() {
                 self.best.offer(Found { id: *id, score });
             }
         }
         self.best.found() == slot.top.found()
+    }
+}
+
+/// Pauses where enough vectors were scored since the last pause, one for each place.
+fn pause_at(place: usize, search: &Search, pause: &mut dyn Pause) {
+    if place % pause_vectors(search.index.dims) == 0 {
+        pause.point();
     }
 }
 
@@ -119,4 +138,29 @@ fn distinct(found: &[Found]) -> bool {
 fn draw(turn: u64, purpose: u32) -> u64 {
     let words = philox([turn as u32, (turn >> 32) as u32, purpose, 0], [0x6b67, 0x0105]);
     u64::from(words[0]) | u64::from(words[1]) << 32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::tests::Counted;
+    use super::super::tests::small;
+    use super::super::{Parameters, Search, SearchKind};
+    use crate::operations::Build;
+
+    #[test]
+    fn a_check_of_many_answers_pauses_between_them_and_candidates_between_rows() {
+        let build = Build { seed: 11, threads: 2, progress: &|_, _| true };
+        let search = Search::build(Parameters { dims: 1024, ..small() }, &build).unwrap();
+        let mut operation = search.operation();
+        let mut counted = Counted(0);
+        operation.run(SearchKind::Batch, 1, &mut counted);
+        let index = &search.index;
+        let (members, chunks) = (operation.slots_mut().len(), index.lists.len() * 5 + 18);
+        assert!(counted.0 > chunks + members / 8, "{}", counted.0);
+        let mut counted = Counted(0);
+        let verdict = operation.verify(&mut counted);
+        assert_eq!((verdict.checked, verdict.violations), (members as u32, 0));
+        // Of a slice of 64 vectors one in sixteen, of all vectors likewise.
+        assert!(counted.0 > members * (1 + 3000 / 16), "{}", counted.0);
+    }
 }

@@ -8,6 +8,7 @@ use super::codes::{Coded, EMPTY, LINE_DIMS, Line, OFFSET, TILE, code, put};
 use super::embeddings::{Source, norm};
 use super::kernels::Kernels;
 use super::parallel::{Stop, shares};
+use crate::operations::Pause;
 
 /// Sample vectors for each list.
 const SAMPLE_PER_LIST: usize = 64;
@@ -55,8 +56,17 @@ impl Centroids {
 
     /// Scores every list by its centroid's dot product with the query, into `scores` (whole tiles),
     /// but for a sum that all of them share.
-    pub fn rank(&self, kernels: Kernels, query: &Coded, scores: &mut [i32]) {
-        kernels.whole_dots([&self.high, &self.low], &query.words, scores);
+    pub fn rank(&self, kernels: Kernels, query: &Coded, scores: &mut [i32], pause: &mut dyn Pause) {
+        let tiles = kernels.chunk_tiles();
+        let step = tiles * query.words.len() / 2;
+        let planes = self.high.chunks(step).zip(self.low.chunks(step));
+        for (turn, ((high, low), scores)) in planes.zip(scores.chunks_mut(tiles * TILE)).enumerate()
+        {
+            if turn > 0 {
+                pause.point();
+            }
+            kernels.whole_dots([high, low], &query.words, scores);
+        }
     }
 
     /// The list of each vector of a tile.
@@ -202,6 +212,29 @@ fn normalise(rows: &mut [f32], dims: usize) {
             for value in row {
                 *value = (f64::from(*value) / length) as f32;
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::operations::NoPause;
+
+    #[test]
+    fn lists_ranked_by_chunks_have_the_scores_of_one_go() {
+        const DIMS: usize = 16;
+        let rows: Vec<f32> =
+            (0..5000 * DIMS as u32).map(|at| (at * 7919 % 1009) as f32 - 504.0).collect();
+        let centroids = Centroids::new(&rows, DIMS);
+        let mut query = Coded::new(DIMS);
+        query.set(&rows[..DIMS], norm(&rows[..DIMS]));
+        let lanes = centroids.lists().next_multiple_of(TILE);
+        for kernels in Kernels::available() {
+            let (mut ranked, mut whole) = (vec![0; lanes], vec![0; lanes]);
+            centroids.rank(kernels, &query, &mut ranked, &mut NoPause);
+            kernels.whole_dots([&centroids.high, &centroids.low], &query.words, &mut whole);
+            assert_eq!(ranked, whole, "{}", kernels.name());
         }
     }
 }

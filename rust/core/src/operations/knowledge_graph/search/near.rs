@@ -5,9 +5,11 @@
 //! that are known before any row is read: their rows, each a miss of all caches, are asked for
 //! together and scored once the codes of all lists went by.
 
+use std::ops::Range;
+
 use super::codes::{OFFSET, TILE};
 use super::index::{Index, List, NOBODY};
-use super::scan::{Scan, Slot};
+use super::scan::{Scan, Slot, pause_vectors};
 use super::top::Found;
 use crate::operations::Pause;
 use crate::operations::pages::prefetch;
@@ -93,16 +95,22 @@ impl Scan<'_> {
             }
             let step = self.index.kernels.chunk_tiles();
             for start in list.tiles.clone().step_by(step) {
-                self.near_tiles(list, start, (start + step).min(list.tiles.end), slot);
+                self.near_tiles(list, start..(start + step).min(list.tiles.end), slot, pause);
                 pause.point();
             }
         }
-        self.score_candidates(slot);
+        self.score_candidates(slot, pause);
     }
 
     /// Gathers the candidates of a chunk of a list's tiles.
-    fn near_tiles(&mut self, list: &List, start: usize, end: usize, slot: &mut Slot) {
-        let index = self.index;
+    fn near_tiles(
+        &mut self,
+        list: &List,
+        tiles: Range<usize>,
+        slot: &mut Slot,
+        pause: &mut dyn Pause,
+    ) {
+        let (index, Range { start, end }) = (self.index, tiles);
         let lines = index.tile(start).start..index.tile(end).start;
         let planes = [&index.high[lines.clone()], &index.low[lines]];
         let Near { dots, least, .. } = &mut self.scratch.near;
@@ -125,7 +133,7 @@ impl Scan<'_> {
                     continue;
                 }
                 if self.scratch.near.candidates.len() == CANDIDATES {
-                    self.score_candidates(slot);
+                    self.score_candidates(slot, pause);
                 }
                 let most = ruler.known(self.scratch.near.dots[lane]) + ruler.error;
                 let place = start * TILE + lane;
@@ -136,17 +144,22 @@ impl Scan<'_> {
     }
 
     /// Scores the candidates that may still be among the best, and forgets them.
-    fn score_candidates(&mut self, slot: &mut Slot) {
+    fn score_candidates(&mut self, slot: &mut Slot, pause: &mut dyn Pause) {
         let sure = match slot.top.limit() {
             limit if limit <= FEW => self.scratch.near.least[limit - 1],
             _ => f64::NEG_INFINITY,
         };
+        let (mut scored, most_scored) = (0, pause_vectors(self.index.dims));
         for candidate in 0..self.scratch.near.candidates.len() {
             let Candidate { place, most } = self.scratch.near.candidates[candidate];
             if most >= slot.top.floor().max(sure) {
                 let place = place as usize;
                 let score = self.index.score(place, &slot.row, slot.norm, &mut self.scratch.row);
                 slot.top.offer(Found { id: self.index.ids[place], score });
+                scored += 1;
+                if scored % most_scored == 0 {
+                    pause.point();
+                }
             }
         }
         self.scratch.near.candidates.clear();

@@ -8,6 +8,9 @@ use super::scan::{Scan, Scratch, Slot};
 use super::top::Found;
 use crate::operations::{Completion, Fault, Pause, Status, Verdict};
 
+/// Queries drawn between two pauses, 20 µs each at 4096 dimensions.
+const PAUSE_MEMBERS: usize = 8;
+
 /// The three ways to search.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SearchKind {
@@ -87,6 +90,9 @@ impl SearchOperation {
         let slots = &mut self.slots[..count];
         for (member, slot) in slots.iter_mut().enumerate() {
             self.search.query(key, member as u32, &mut slot.row);
+            if member % PAUSE_MEMBERS == PAUSE_MEMBERS - 1 {
+                pause.point();
+            }
         }
         let mut scan = Scan { index: &self.search.index, scratch: &mut self.scratch };
         kind.search(&mut scan, slots, self.search.parameters.probes as usize, pause);
@@ -125,10 +131,11 @@ impl SearchOperation {
             let full = exact && self.checker.is_full(turn);
             self.search.query(last.key, member as u32, self.checker.row());
             let right = self.checker.row() == slot.row.as_slice()
-                && self.checker.right(&self.search, slot, exact, turn)
+                && self.checker.right(&self.search, slot, exact, turn, pause)
                 && (!full || self.checker.best_of_all(&self.search, slot, pause));
             verdict.checked += 1;
             verdict.violations += u32::from(!right);
+            pause.point();
         }
         verdict
     }

@@ -25,6 +25,18 @@ const FEW: usize = 64;
 /// the nearest one's.
 const NEARNESS_SHARE: f64 = 0.5;
 
+/// Hits of a chunk looked into between two pauses, up to sixteen scores each: about 100 µs where
+/// the rows are not in a cache.
+const PAUSE_HITS: usize = 64;
+
+/// Components scored in float64 between two pauses: about 100 µs where the rows are not in a cache.
+const PAUSE_COMPONENTS: usize = 16 << 10;
+
+/// Vectors scored in float64 between two pauses.
+pub fn pause_vectors(dims: usize) -> usize {
+    (PAUSE_COMPONENTS / dims).max(1)
+}
+
 /// One query on its way through the lists.
 #[derive(Clone)]
 pub struct Slot {
@@ -111,7 +123,7 @@ impl Scan<'_> {
     pub fn exact(&mut self, slots: &mut [Slot], pause: &mut dyn Pause) {
         for slot in slots.iter_mut() {
             slot.start();
-            let count = self.rank(&slot.coded, 1).len();
+            let count = self.rank(&slot.coded, 1, pause).len();
             self.near_lists(count, slot, pause);
             slot.first_list = self.scratch.order[0] as usize;
         }
@@ -128,7 +140,7 @@ impl Scan<'_> {
     /// Chen et al., "SPANN", NeurIPS 2021, prune lists by query likewise.
     pub fn approximate(&mut self, slot: &mut Slot, probes: usize, pause: &mut dyn Pause) {
         slot.start();
-        let found = self.rank(&slot.coded, probes).len();
+        let found = self.rank(&slot.coded, probes, pause).len();
         let Scratch { scores, order, .. } = &*self.scratch;
         let nearness = |list: &u32| scores[*list as usize] - OFFSET * slot.coded.sum;
         let least = f64::from(nearness(&order[0])) * NEARNESS_SHARE;
@@ -139,9 +151,9 @@ impl Scan<'_> {
     }
 
     /// The `count` lists whose centroids are nearest to the query, nearest first.
-    fn rank(&mut self, query: &Coded, count: usize) -> &[u32] {
+    fn rank(&mut self, query: &Coded, count: usize, pause: &mut dyn Pause) -> &[u32] {
         let Scratch { scores, order, .. } = &mut *self.scratch;
-        self.index.centroids.rank(self.index.kernels, query, scores);
+        self.index.centroids.rank(self.index.kernels, query, scores, pause);
         let scores = &scores[..self.index.lists.len()];
         let count = count.min(order.len());
         if count <= FEW {
@@ -180,16 +192,18 @@ impl Scan<'_> {
             self.scratch.hits.clear();
             self.index.kernels.filter(&self.index.high[lines], &asked, &mut self.scratch.hits);
             for hit in 0..self.scratch.hits.len() {
-                let hit = self.scratch.hits[hit];
-                let tile = start + hit.tile as usize;
+                let Hit { tile, query, lanes } = self.scratch.hits[hit];
                 refine(
                     self.index,
                     about,
-                    tile,
-                    hit.lanes,
-                    &mut slots[usize::from(hit.query)],
+                    start + tile as usize,
+                    lanes,
+                    &mut slots[usize::from(query)],
                     &mut self.scratch.row,
                 );
+                if hit % PAUSE_HITS == PAUSE_HITS - 1 {
+                    pause.point();
+                }
             }
             pause.point();
         }

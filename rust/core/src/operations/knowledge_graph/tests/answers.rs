@@ -7,8 +7,9 @@ use super::super::batch::{self, NO_PATH};
 use super::super::bfs::{self, is_set};
 use super::super::bucket::{bucket_count, bucket_nodes, bucket_of};
 use super::super::generate::{EdgeSource, Rmat};
+use super::super::scratch::{Meter, Scratch};
 use super::super::{assemble::assemble, paths};
-use super::{Sketch, graph_of, plain_levels, plain_rows, with_scratch};
+use super::{Counted, Sketch, graph_of, plain_levels, plain_rows, with_scratch};
 
 /// Graphs from nearly empty to dense, of several components.
 fn sketches() -> impl Strategy<Value = Sketch> {
@@ -93,6 +94,23 @@ proptest! {
             let level = plain_levels(&rows, from)[to as usize];
             prop_assert_eq!(distance, level.unwrap_or(NO_PATH));
         }
+    }
+}
+
+#[test]
+fn a_batch_of_paths_pauses_while_it_passes_nodes_without_arcs() {
+    let build = Build { seed: 3, threads: 2, progress: &|_, _| true };
+    let graph = assemble(&Rmat::new(1 << 19, 4, 3), &build).unwrap();
+    let (last, mut found) = (graph.connected() as u32 - 1, [0; 2]);
+    let passed = |times: usize| times * graph.connected() / 8 / 16_384;
+    let mut scratch = Scratch::new(graph.nodes());
+    for (to, times) in [(last, 3), (graph.row(last)[0], 6)] {
+        let mut pauses = Counted(0);
+        let pairs = [(last, to), (last, last)];
+        let meter = &mut Meter::new(&mut pauses);
+        batch::distances(&graph, &pairs, &mut found, &mut scratch, meter);
+        assert_eq!(found, [u32::from(to != last), 0]);
+        assert!(passed(times) > 0 && pauses.0 >= passed(times) - 1, "{}", pauses.0);
     }
 }
 

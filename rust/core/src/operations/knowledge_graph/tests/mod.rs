@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::super::{Build, NoPause};
+use super::super::{Build, NoPause, Pause};
 use super::assemble::assemble;
 use super::generate::Listed;
 use super::graph::Graph;
@@ -10,6 +10,15 @@ use super::scratch::{Meter, Scratch};
 
 mod answers;
 mod checks;
+
+/// Counts its points.
+pub struct Counted(pub usize);
+
+impl Pause for Counted {
+    fn point(&mut self) {
+        self.0 += 1;
+    }
+}
 
 /// Nodes and edges of a small graph.
 pub type Sketch = (u32, Vec<(u32, u32)>);
