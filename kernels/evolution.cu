@@ -146,7 +146,7 @@ extern "C" __global__ void evolution_lead(u32 elites, const u64* ranks, const u3
 // Needs   block a multiple of 32; `control` words of a child: 2 * tournament, then of each of the
 //         1 + bits layers a bit per gene, in whole Philox blocks.
 // Checked against genetics.next_generation and its digest: exact.
-extern "C" __global__ void __launch_bounds__(256)
+extern "C" __global__ void __launch_bounds__(256, 3)
     evolution_breed(u32 population, u32 genome, u32 row, u32 elites, u32 judged, u32 tournament,
                     u32 numerator, u32 bits, f32 sigma, u32 control_blocks, u32 control0,
                     u32 control1, u32 normal0, u32 normal1, u64 request, const u64* leaders,

@@ -170,7 +170,7 @@ __device__ u64 restore(Block* here, uint4* target, uint4* tile) {
 //         state says where that is 0; spans of a chunk in order on one stream.
 // Checked against chunks.unpack, and frames of the CPU's backend: exact; a frame that contradicts
 //         itself is a problem in the state and no access outside of it.
-extern "C" __global__ void __launch_bounds__(256, 4)
+extern "C" __global__ void __launch_bounds__(256, 3)
     streaming_restore(const u8* frame, u32 frame_bytes, u32 first, u32 count, u32 block_groups,
                       u32 groups, u32 delivers, u64* sums, State* state, uint4* chunk) {
     DYNAMIC_SHARED(uint4, tile);

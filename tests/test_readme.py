@@ -46,8 +46,8 @@ def test_a_backend_that_is_not_there_is_one_clear_error() -> None:
     with pytest.raises(ConfigurationError) as unknown:
         votes.prepare(backend="gpu", seed=7)
     assert str(unknown.value) == "backend: there is no `gpu`; choose one of cpu, cuda"
-    with pytest.raises(MachineError, match="backend `cuda` cannot run consensus: ") as absent:
-        votes.prepare(backend="cuda", seed=7)
+    with pytest.raises(MachineError, match="backend `cuda` cannot run null: ") as absent:
+        components.Null().prepare(backend="cuda", seed=7)
     assert absent.value.hint == "prepare it with backend='cpu'"
 
 

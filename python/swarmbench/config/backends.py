@@ -38,6 +38,14 @@ class Chosen:
         """`cuda` where any workload runs on it."""
         return "cuda" if "cuda" in self.backends.values() else "cpu"
 
+    def backend_of(self, name: str) -> Backend:
+        """The backend of a workload; that of a simulated one is the CPU."""
+        return self.backends.get(name, "cpu")
+
+    def is_small(self, name: str) -> bool:
+        """Whether a workload has the sizes of the tests where none are given."""
+        return self.is_emulated and self.backend_of(name) == "cuda"
+
     @property
     def is_emulated(self) -> bool:
         """Whether the device is the emulator."""

@@ -223,11 +223,10 @@ def _workload(
     name: str, part: WorkloadConfig, config: Config, source: Source, chosen: Chosen
 ) -> WorkloadPlan:
     at = ("workloads", name)
-    backend = chosen.backends.get(name, "cpu")
-    is_small = backend == "cuda" and chosen.is_emulated
-    component = _component(COMPONENTS[name], part, config, source, backend, is_small)
+    backend = chosen.backend_of(name)
+    component = _component(COMPONENTS[name], part, config, source, chosen)
     rate_s, share = component.production_rate_s, component.capacity_share
-    if is_small and rate_s is not None:
+    if chosen.is_small(name) and rate_s is not None:
         rate_s *= EMULATED_LOAD
     if part.rate is not None:
         rate_s, share = part.rate.rate_s, part.rate.share or 0.0
@@ -254,17 +253,9 @@ def _workload(
 
 
 def _component(
-    kind: type[Component],
-    part: WorkloadConfig,
-    config: Config,
-    source: Source,
-    backend: str,
-    is_small: bool,
+    kind: type[Component], part: WorkloadConfig, config: Config, source: Source, chosen: Chosen
 ) -> Component:
-    """The component with its parameters; `sizes` and `data_mix` stand for parameters of it.
-
-    One that `is_small` has the sizes of the tests where none are given.
-    """
+    """The component with its parameters; `sizes` and `data_mix` stand for parameters of it."""
     at = ("workloads", kind.name)
     fields = kind.model_fields
     stated: dict[str, tuple[str, Any]] = {}
@@ -290,13 +281,13 @@ def _component(
     values = {name: value for name, (_, value) in stated.items()}
     try:
         given = {**part.params, **values}
-        if is_small:
+        if chosen.is_small(kind.name):
             component = kind(**{**kind.small().model_dump(exclude_defaults=True), **given})
         else:
             component = kind.for_profile(config.profile, **given)
     except ValidationError as error:
         raise problem_of(error, source.where, source.overrides, key_of) from None
-    if (unfit := component.unfit(backend)) is not None:
+    if (unfit := component.unfit(chosen.backend_of(kind.name))) is not None:
         key, problem = unfit
         raise source.error((*at, "params", key), problem)
     return component

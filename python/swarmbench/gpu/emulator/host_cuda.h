@@ -13,7 +13,8 @@
 #define __global__
 #define __device__
 #define __host__
-#define __forceinline__ inline
+// What stays a function of its own would take a struct from memory without its being followed.
+#define __forceinline__ inline __attribute__((always_inline))
 #define __noinline__ __attribute__((noinline))
 #define __restrict__
 #define __constant__
