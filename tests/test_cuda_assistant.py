@@ -90,7 +90,6 @@ SPOKEN = [
     ("small", SmallSpeech, 768),
     ("small", StagedSpeech, 64),
     ("small", StagedSpeech, 512),
-    ("base", SmallSpeech, 256),
     ("base", StagedSpeech, 128),
 ]
 
@@ -110,17 +109,16 @@ def test_an_answer_depends_neither_on_the_block_nor_on_how_it_is_launched(
 
 
 def test_an_answer_in_stages_is_checked_and_its_damage_seen() -> None:
-    speaking = cuda("small", 4).operation(block=64, speech=StagedSpeech)
-    for key in range(3):
-        speaking.run("generate", key)
-        assert speaking.verify() == (1, 0), f"seed {SEED}, key {key}"
+    speaking = cuda("small", 2).operation(block=64, speech=StagedSpeech)
+    speaking.run("generate", 0)
+    assert speaking.verify() == (1, 0), f"seed {SEED}"
     for fault in ("flipped_bit", "lost_result"):
         speaking.run("generate", 5)
         assert speaking.plant(fault)
         assert speaking.verify() == (1, 1), f"seed {SEED}, {fault}"
 
 
-@pytest.mark.parametrize(("model", "sequences", "tokens"), [("small", 12, 3), ("base", 2, 2)])
+@pytest.mark.parametrize(("model", "sequences", "tokens"), [("small", 6, 3), ("base", 2, 2)])
 def test_many_answers_at_once_are_those_of_each_alone(
     model: Model, sequences: int, tokens: int
 ) -> None:
