@@ -6,7 +6,7 @@ The generators, the checksum, the survey and the numeric codec give the same bit
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import lru_cache, reduce
 from typing import Literal
 
 import numpy as np
@@ -33,6 +33,8 @@ _EPOCH_MS = 1_700_000_000_000
 
 _GROUP_WORDS, _ROWS, _LANES = 512, 32, 16
 _CHECKSUM_LANES = 64
+#: Long blocks are summed in pieces of so many bytes.
+PIECE_BYTES = 64 << 10
 _PRIME = 0x9E3779B1
 _FOLD = 0x9E3779B97F4A7C15
 _MASK = (1 << 64) - 1
@@ -116,13 +118,21 @@ def checksum(block: Bytes) -> int:
     return folded
 
 
+def pieced_checksum(block: Bytes) -> int:
+    """The checksum of a block of any length: its first piece's, those of the others folded in."""
+    pieces = range(0, max(1, len(block)), PIECE_BYTES)
+    sums = [checksum(block[first : first + PIECE_BYTES]) for first in pieces]
+    return reduce(_joined, sums)
+
+
+def _joined(before: int, following: int) -> int:
+    rotated = (before << 29 | before >> 35) & _MASK
+    return (rotated ^ following) * _FOLD & _MASK
+
+
 def folded_checksum(blocks: list[Bytes]) -> int:
     """The checksum of a chunk: its blocks', folded in order."""
-    folded = 0
-    for block in blocks:
-        rotated = (folded << 29 | folded >> 35) & _MASK
-        folded = (rotated ^ checksum(block)) * _FOLD & _MASK
-    return folded
+    return reduce(_joined, map(checksum, blocks), 0)
 
 
 def _codes(words: Words, before: int) -> Words:

@@ -18,13 +18,13 @@ from swarmbench.units import about_bytes
 
 #: First domain of this component's random streams.
 _DOMAIN = 0x4D454D00
-_DOMAIN_CONTENT, _DOMAIN_BLOCK, _DOMAIN_ALLOCATION = _DOMAIN + 1, _DOMAIN + 2, _DOMAIN + 3
+DOMAIN_CONTENT, DOMAIN_BLOCK, _DOMAIN_ALLOCATION = _DOMAIN + 1, _DOMAIN + 2, _DOMAIN + 3
 
-_PAGE_BYTES = 4096
-_GRANULE_BYTES = 1024
+PAGE_BYTES = 4096
+GRANULE_BYTES = 1024
 _TAG_BYTES = 16
 #: A cache line before the bytes handed out, a word behind them: both hold a canary.
-_FRONT_BYTES, _BACK_BYTES = 64, 8
+FRONT_BYTES, _BACK_BYTES = 64, 8
 _BLOCK_RECORD_BYTES = 128
 #: Staging buffers of a worker beyond its requests in flight; one more is used by none.
 _BUFFERS_SPARE = 2
@@ -70,8 +70,8 @@ def halvings(draw: int) -> int:
 
 def taken_bytes(size: int) -> int:
     """What an allocation of `size` takes of its source and of the bound."""
-    least = _FRONT_BYTES + -(-size // 8) * 8 + _BACK_BYTES
-    return -(-least // _GRANULE_BYTES) * _GRANULE_BYTES
+    least = FRONT_BYTES + -(-size // 8) * 8 + _BACK_BYTES
+    return -(-least // GRANULE_BYTES) * GRANULE_BYTES
 
 
 @cache
@@ -91,6 +91,9 @@ class Memory(Component):
     keeps `live_share` of the bound alive. Once `write_budget_bytes` are written, migrations only
     read.
 
+    On CUDA there is a third tier, `gpu`: a block moves to either of the two that it is not in, as
+    its key says, and the storm is of one over a pool on the device.
+
     The mix is that of the original: 10 000 allocations and 50 migrations a second.
     """
 
@@ -101,7 +104,7 @@ class Memory(Component):
     #: byte is read from the disk; a page that is touched has one line of 64 bytes written.
     ops: ClassVar[tuple[Op, ...]] = (
         Op("migrate", "bytes", "disk_read_direct_bytes_s", 0.5),
-        Op("allocate", "allocated bytes", "cache_read_bytes_s", 64.0 / _PAGE_BYTES),
+        Op("allocate", "allocated bytes", "cache_read_bytes_s", 64.0 / PAGE_BYTES),
         Op("round_trip", "bytes", "disk_read_direct_bytes_s", 0.5),
     )
     weights: ClassVar[Mapping[str, float]] = {"migrate": 1.0, "allocate": 200.0}
@@ -115,8 +118,10 @@ class Memory(Component):
     size_min_bytes: int = Field(default=4096, ge=512, le=1 << 30)
     size_max_bytes: int = Field(default=16 * _MIB, ge=512, le=1 << 30)
     #: Copied, summed and moved by the disk in one piece; a worker serves others in between.
-    chunk_bytes: int = Field(default=_MIB, ge=_PAGE_BYTES, le=16 * _MIB, multiple_of=_PAGE_BYTES)
+    chunk_bytes: int = Field(default=_MIB, ge=PAGE_BYTES, le=16 * _MIB, multiple_of=PAGE_BYTES)
     chunks_in_flight: int = Field(default=4, ge=2, le=64)
+    #: On CUDA: chunks on their way between the host and the device at a time.
+    streams: int = Field(default=2, ge=1, le=4)
     #: `auto`: io_uring where the kernel allows it, else threads with pread and pwrite.
     io: Literal["auto", "io_uring", "threads"] = "auto"
     #: Whether a block is made durable before its room in memory is given away.
@@ -167,7 +172,7 @@ class Memory(Component):
         """A directory must be there, and every block may be written once."""
         if not Path(self.directory).is_dir():
             return "directory", f"there is no directory `{self.directory}`; give one"
-        least = sum(-(-size // _PAGE_BYTES) * _PAGE_BYTES for size in self.block_sizes())
+        least = sum(-(-size // PAGE_BYTES) * PAGE_BYTES for size in self.block_sizes())
         if self.write_budget_bytes < least:
             allowed = about_bytes(self.write_budget_bytes)
             problem = f"{allowed} is less than the {about_bytes(least)} of its blocks"
@@ -201,17 +206,21 @@ class Memory(Component):
         least, most = self.size_min_bytes, self.size_max_bytes
         return [log_uniform(least, most, position) for position in positions]
 
+    def tier_bytes(self) -> int:
+        """Bytes of a tier that holds half of the blocks, and in which the largest can arrive."""
+        rooms = [-(-size // PAGE_BYTES) * PAGE_BYTES for size in self.block_sizes()]
+        return -(-(sum(rooms) // 2 + max(rooms)) // PAGE_BYTES) * PAGE_BYTES
+
     def resident_bytes(self, workers: int) -> int:
         """The tier in memory (half the blocks and the largest) with its tags; per worker the
         staging chunks, the pool with its tags and the books of the storm."""
-        rooms = [-(-size // _PAGE_BYTES) * _PAGE_BYTES for size in self.block_sizes()]
-        tier = -(-(sum(rooms) // 2 + max(rooms)) // _PAGE_BYTES) * _PAGE_BYTES
-        shared = tier + tier // _PAGE_BYTES * _TAG_BYTES + self.blocks * _BLOCK_RECORD_BYTES
+        tier = self.tier_bytes()
+        shared = tier + tier // PAGE_BYTES * _TAG_BYTES + self.blocks * _BLOCK_RECORD_BYTES
         return shared + workers * self._worker_bytes()
 
     def _worker_bytes(self) -> int:
         staging = (self.chunks_in_flight + _BUFFERS_SPARE + 1) * self.chunk_bytes
-        tags = self.pool_bytes // _GRANULE_BYTES * _TAG_BYTES
+        tags = self.pool_bytes // GRANULE_BYTES * _TAG_BYTES
         return staging + self.pool_bytes + tags + _BOOKS_BYTES
 
     def fitted(self, budget_bytes: int, workers: int) -> tuple[Self, list[str]]:
@@ -241,7 +250,7 @@ class Memory(Component):
         """Mean lifetime of an allocation, in operations of its worker."""
         least, most = float(self.allocation_min_bytes), float(self.allocation_max_bytes)
         mean = least if least == most else (most - least) / math.log(most / least)
-        bounded = self.live_share * self.pool_bytes / (mean + _GRANULE_BYTES)
+        bounded = self.live_share * self.pool_bytes / (mean + GRANULE_BYTES)
         return min(bounded, self.lifetime_s * self.allocation_rate_s, _LIFETIME_MEAN_MAX)
 
     def inputs(self, op: str, seed: int, key: int) -> Arrays:
@@ -250,10 +259,10 @@ class Memory(Component):
         if op == "allocate":
             return self._allocations(seed, key)
         sizes = self.block_sizes()
-        drawn = philox.draws(philox.stream_key(seed, _DOMAIN_BLOCK), key, 1)
+        drawn = philox.draws(philox.stream_key(seed, DOMAIN_BLOCK), key, 1)
         index = int(drawn[0]) * len(sizes) >> 64
         words = -(-sizes[index] // 8)
-        content = philox.draws(philox.stream_key(seed, _DOMAIN_CONTENT), index, words)
+        content = philox.draws(philox.stream_key(seed, DOMAIN_CONTENT), index, words)
         return {"block": content.astype("<u8").view(np.uint8)[: sizes[index]].copy()}
 
     def _allocations(self, seed: int, key: int) -> Arrays:
@@ -275,7 +284,7 @@ class Memory(Component):
         whether each allocation was `accepted` (u8) and the `live_bytes` (u64) after it."""
         if op != "allocate":
             block = inputs["block"]
-            checksum = np.array([chunks.checksum(block)], dtype=np.uint64)
+            checksum = np.array([chunks.pieced_checksum(block)], dtype=np.uint64)
             return {"block": block.copy(), "checksum": checksum}
         due: dict[int, int] = {}
         live, accepted, live_bytes = 0, [], []

@@ -10,6 +10,7 @@ use swarmbench_core::engine::Outside;
 use swarmbench_core::operations::{self, Build, BuildError, Checking, Fault, Tally};
 
 use crate::arrays::{arrays_from, arrays_to};
+use crate::block_file::BlockFile;
 use crate::caller::Caller;
 
 /// A component built for one seed; immutable, so any thread may use it.
@@ -117,6 +118,11 @@ impl Component {
         let inputs = arrays_from(inputs)?;
         let answers = py.detach(|| self.inner.evaluate(op, &inputs)).map_err(to_python)?;
         arrays_to(py, answers)
+    }
+
+    /// A file for blocks that another backend keeps, within this component's write budget.
+    fn block_file(&self, py: Python<'_>) -> PyResult<BlockFile> {
+        py.detach(|| self.inner.block_file()).map(BlockFile::new).map_err(to_python)
     }
 
     /// A worker's copy whose operations of type `op` are called one at a time.

@@ -3,6 +3,7 @@
 use pyo3::prelude::*;
 
 mod arrays;
+mod block_file;
 mod calibrate;
 mod caller;
 mod coder;
@@ -13,9 +14,12 @@ mod engine;
 mod histogram;
 mod hlog;
 mod simulated;
+mod span_pool;
 
 #[pymodule(gil_used = false)]
 mod _native {
+    #[pymodule_export]
+    use super::block_file::BlockFile;
     #[pymodule_export]
     use super::calibrate::{Canary, CanaryReading, measure_ceilings};
     #[pymodule_export]
@@ -40,4 +44,6 @@ mod _native {
     use super::hlog::{hlog_header, hlog_line, hlog_read};
     #[pymodule_export]
     use super::simulated::SimulatedWorkload;
+    #[pymodule_export]
+    use super::span_pool::SpanPool;
 }

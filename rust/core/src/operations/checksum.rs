@@ -6,18 +6,34 @@
 //! lane and of the lane for a given word, so a change confined to one word, above all a flipped
 //! bit, always changes its lane's final value and with it the (bijectively folded) result. Any
 //! other change goes unseen with a probability of about 2^-32. It is no protection against intent.
+//!
+//! Lanes take their stripes one after the other. A long block is summed in pieces of 64 KiB, whose
+//! checksums are folded in order: pieces can be summed side by side.
 
 const LANES: usize = 64;
 const STRIPE_BYTES: usize = LANES * 4;
+/// A running checksum is folded out of those of so many bytes each.
+pub const PIECE_BYTES: usize = 64 << 10;
 const PRIME: u32 = 0x9E37_79B1;
 const FOLD: u64 = 0x9E37_79B9_7F4A_7C15;
 
 /// The checksum of `bytes`.
 #[must_use]
 pub fn checksum(bytes: &[u8]) -> u64 {
-    let mut running = Running::new();
-    running.absorb(bytes);
-    running.finish()
+    let mut lanes = first_lanes();
+    absorb(&mut lanes, bytes);
+    folded(&lanes, bytes.len() as u64)
+}
+
+fn first_lanes() -> [u32; LANES] {
+    std::array::from_fn(|number| PRIME.wrapping_mul(number as u32 + 1))
+}
+
+fn folded(lanes: &[u32; LANES], length: u64) -> u64 {
+    lanes.iter().fold(length.wrapping_mul(FOLD), |folded, &lane| {
+        let mixed = (folded ^ u64::from(lane)).wrapping_mul(FOLD);
+        mixed ^ mixed >> 32
+    })
 }
 
 /// Which side of a masked copy the checksum is of.
@@ -27,63 +43,88 @@ pub enum Side {
     Target,
 }
 
-/// A checksum on its way over several pieces, each but the last of whole stripes.
+/// A checksum on its way over several parts, each but the last of whole stripes: that of the first
+/// piece of `PIECE_BYTES`, with those of the others folded into it in order.
 pub struct Running {
     lanes: [u32; LANES],
-    length: u64,
+    /// Bytes that the lanes have taken of this piece.
+    length: usize,
+    /// The pieces before.
+    before: Option<u64>,
 }
 
 impl Running {
     #[must_use]
     pub fn new() -> Self {
-        let mut lanes = [0u32; LANES];
-        for (number, lane) in lanes.iter_mut().enumerate() {
-            *lane = PRIME.wrapping_mul(number as u32 + 1);
-        }
-        Self { lanes, length: 0 }
+        Self { lanes: first_lanes(), length: 0, before: None }
     }
 
-    /// Takes the next piece.
-    pub fn absorb(&mut self, piece: &[u8]) {
-        self.grow(piece.len());
-        #[cfg(target_arch = "x86_64")]
-        if is_x86_feature_detected!("avx2") {
-            // SAFETY: the processor was just asked for AVX2.
-            return unsafe { absorb_avx2(&mut self.lanes, piece) };
+    /// Takes the next part.
+    pub fn absorb(&mut self, mut part: &[u8]) {
+        while !part.is_empty() {
+            let (now, rest) = part.split_at(self.grow(part.len()));
+            absorb(&mut self.lanes, now);
+            part = rest;
         }
-        absorb_portable(&mut self.lanes, piece);
     }
 
     /// Copies `source` to `target`, each word of 32 bits under `mask` (exclusive or), and takes the
-    /// bytes of one side as the next piece, in one pass. Both are equally long.
-    pub fn copy(&mut self, source: &[u8], target: &mut [u8], mask: u32, side: Side) {
+    /// bytes of one side as the next part, in one pass. Both are equally long.
+    pub fn copy(&mut self, mut source: &[u8], mut target: &mut [u8], mask: u32, side: Side) {
         assert_eq!(source.len(), target.len(), "both sides of a copy are equally long");
-        self.grow(source.len());
         let masks = match side {
             Side::Source => [0, mask],
             Side::Target => [mask, 0],
         };
-        #[cfg(target_arch = "x86_64")]
-        if is_x86_feature_detected!("avx2") {
-            // SAFETY: the processor was just asked for AVX2.
-            return unsafe { copy_avx2(&mut self.lanes, source, target, masks) };
+        while !source.is_empty() {
+            let bytes = self.grow(source.len());
+            let (from, rest) = source.split_at(bytes);
+            let (to, room) = target.split_at_mut(bytes);
+            copy(&mut self.lanes, from, to, masks);
+            (source, target) = (rest, room);
         }
-        copy_portable(&mut self.lanes, source, target, masks);
     }
 
     /// The checksum of all that was taken.
     #[must_use]
     pub fn finish(&self) -> u64 {
-        self.lanes.iter().fold(self.length.wrapping_mul(FOLD), |folded, &lane| {
-            let mixed = (folded ^ u64::from(lane)).wrapping_mul(FOLD);
-            mixed ^ mixed >> 32
-        })
+        let last = folded(&self.lanes, self.length as u64);
+        self.before.map_or(last, |before| joined(before, last))
     }
 
-    fn grow(&mut self, bytes: usize) {
-        assert!(self.length % STRIPE_BYTES as u64 == 0, "only the last piece may end in a stripe");
-        self.length += bytes as u64;
+    /// Makes room for the next of `bytes` bytes, in a new piece where this one is full, and returns
+    /// how many of them it takes.
+    fn grow(&mut self, bytes: usize) -> usize {
+        assert!(self.length % STRIPE_BYTES == 0, "only the last part may end in a stripe");
+        if self.length == PIECE_BYTES {
+            *self = Self { lanes: first_lanes(), length: 0, before: Some(self.finish()) };
+        }
+        let taken = bytes.min(PIECE_BYTES - self.length);
+        self.length += taken;
+        taken
     }
+}
+
+fn joined(before: u64, piece: u64) -> u64 {
+    (before.rotate_left(29) ^ piece).wrapping_mul(FOLD)
+}
+
+fn absorb(lanes: &mut [u32; LANES], bytes: &[u8]) {
+    #[cfg(target_arch = "x86_64")]
+    if is_x86_feature_detected!("avx2") {
+        // SAFETY: the processor was just asked for AVX2.
+        return unsafe { absorb_avx2(lanes, bytes) };
+    }
+    absorb_portable(lanes, bytes);
+}
+
+fn copy(lanes: &mut [u32; LANES], source: &[u8], target: &mut [u8], masks: [u32; 2]) {
+    #[cfg(target_arch = "x86_64")]
+    if is_x86_feature_detected!("avx2") {
+        // SAFETY: the processor was just asked for AVX2.
+        return unsafe { copy_avx2(lanes, source, target, masks) };
+    }
+    copy_portable(lanes, source, target, masks);
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -98,12 +139,12 @@ fn absorb_portable(lanes: &mut [u32; LANES], bytes: &[u8]) {
     let stripes = bytes.chunks_exact(STRIPE_BYTES);
     let tail = stripes.remainder();
     for stripe in stripes {
-        absorb(&mut running, stripe);
+        absorb_stripe(&mut running, stripe);
     }
     if !tail.is_empty() {
         let mut stripe = [0u8; STRIPE_BYTES];
         stripe[..tail.len()].copy_from_slice(tail);
-        absorb(&mut running, &stripe);
+        absorb_stripe(&mut running, &stripe);
     }
     *lanes = running;
 }
@@ -130,7 +171,7 @@ fn copy_portable(lanes: &mut [u32; LANES], source: &[u8], target: &mut [u8], mas
         // Behind the end the checksum takes zeros.
         let mut masked = from;
         mask_bytes(&mut masked[..tail.len()], masks[0]);
-        absorb(&mut running, &masked);
+        absorb_stripe(&mut running, &masked);
         to[..tail.len()].copy_from_slice(&masked[..tail.len()]);
         mask_bytes(&mut to[..tail.len()], masks[1]);
         rest.copy_from_slice(&to[..tail.len()]);
@@ -156,7 +197,7 @@ fn mask_bytes(bytes: &mut [u8], mask: u32) {
 }
 
 #[inline(always)]
-fn absorb(lanes: &mut [u32; LANES], stripe: &[u8]) {
+fn absorb_stripe(lanes: &mut [u32; LANES], stripe: &[u8]) {
     for (lane, word) in lanes.iter_mut().zip(stripe.chunks_exact(4)) {
         let word = u32::from_le_bytes([word[0], word[1], word[2], word[3]]);
         *lane = (*lane ^ word).rotate_left(13).wrapping_mul(PRIME);
@@ -201,39 +242,54 @@ mod tests {
     fn the_detected_and_the_portable_path_agree() {
         for length in [0, 1, 255, 256, 257, 4096, 100_001] {
             let bytes = sample(length);
-            let mut portable = Running::new();
-            portable.length = length as u64;
-            absorb_portable(&mut portable.lanes, &bytes);
-            assert_eq!(checksum(&bytes), portable.finish());
+            let mut portable = first_lanes();
+            absorb_portable(&mut portable, &bytes);
+            assert_eq!(checksum(&bytes), folded(&portable, length as u64));
         }
     }
 
+    /// As the definition has it: piece by piece.
+    fn of_pieces(bytes: &[u8]) -> u64 {
+        let sums = bytes.chunks(PIECE_BYTES).map(checksum);
+        sums.reduce(joined).unwrap_or_else(|| checksum(&[]))
+    }
+
     #[test]
-    fn pieces_give_the_checksum_of_the_whole() {
-        let bytes = sample(10_000);
-        let mut running = Running::new();
-        for piece in bytes.chunks(3 * STRIPE_BYTES) {
-            running.absorb(piece);
+    fn parts_of_any_length_give_the_checksum_of_the_whole() {
+        for length in [10_000, PIECE_BYTES - 1, PIECE_BYTES, PIECE_BYTES + 1, 3 * PIECE_BYTES] {
+            let bytes = sample(length);
+            for part in [3 * STRIPE_BYTES, PIECE_BYTES, 2 * PIECE_BYTES + STRIPE_BYTES] {
+                let mut running = Running::new();
+                bytes.chunks(part).for_each(|part| running.absorb(part));
+                assert_eq!(running.finish(), of_pieces(&bytes), "{length} in parts of {part}");
+            }
         }
-        assert_eq!(running.finish(), checksum(&bytes));
+        assert_eq!(of_pieces(&sample(777)), checksum(&sample(777)));
+    }
+
+    #[test]
+    fn two_pieces_that_change_places_change_the_checksum() {
+        let bytes = sample(2 * PIECE_BYTES);
+        let (first, second) = bytes.split_at(PIECE_BYTES);
+        assert_ne!(of_pieces(&bytes), of_pieces(&[second, first].concat()));
     }
 
     #[test]
     fn a_copy_masks_and_checks_the_side_that_was_asked_for() {
-        for length in [0, 1, 3, 255, 256, 257, 1000, 4096, 100_001] {
+        for length in [0, 1, 3, 255, 256, 257, 1000, 4096, 65_537, 200_001] {
             let plain = sample(length);
             let (mut masked, mut back) = (vec![0; length], vec![1; length]);
             let mut leaving = Running::new();
             leaving.copy(&plain, &mut masked, 0xA5C3_0F69, Side::Source);
-            assert_eq!(leaving.finish(), checksum(&plain));
+            assert_eq!(leaving.finish(), of_pieces(&plain));
             assert!(length < 4 || masked != plain);
             let mut arriving = Running::new();
             arriving.copy(&masked, &mut back, 0xA5C3_0F69, Side::Target);
-            assert_eq!((arriving.finish(), &back), (checksum(&plain), &plain));
-            let (mut portable, mut again) = (Running::new(), vec![0; length]);
-            portable.length = length as u64;
-            copy_portable(&mut portable.lanes, &plain, &mut again, [0, 0xA5C3_0F69]);
-            assert_eq!((portable.finish(), again), (checksum(&plain), masked));
+            assert_eq!((arriving.finish(), &back), (of_pieces(&plain), &plain));
+            let (mut portable, mut again) = (first_lanes(), vec![0; length]);
+            copy_portable(&mut portable, &plain, &mut again, [0, 0xA5C3_0F69]);
+            let summed = folded(&portable, length as u64);
+            assert_eq!((summed, again), (checksum(&plain), masked));
         }
     }
 }

@@ -23,6 +23,7 @@ mod totals;
 pub use alone::{Checking, Tally, longest_stretches, run_alone};
 pub use knowledge_graph::graph_file_size;
 pub use streaming::{Choice, FrameCoder, frame_bound};
+pub use memory::{BlockFile, SpanPool};
 
 /// One operation as the schedule asked for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -142,6 +143,14 @@ pub trait Component: Send + Sync {
     /// Totals that the component keeps beside the engine's own (compressed bytes, decisions).
     fn counters(&self) -> Vec<(&'static str, u64)> {
         Vec::new()
+    }
+
+    /// A file for blocks that another backend keeps.
+    ///
+    /// # Errors
+    /// The component keeps no blocks, or the system refuses the file.
+    fn block_file(&self) -> Result<BlockFile, BuildError> {
+        Err(BuildError::Value { key: "component", problem: "keeps no blocks".to_owned() })
     }
 
     /// Computes the answers of `op` for given inputs, to be held against the reference.

@@ -64,7 +64,7 @@ pub struct Totals {
 }
 
 impl Totals {
-    fn add(counter: &AtomicU64, amount: u64) {
+    pub fn add(counter: &AtomicU64, amount: u64) {
         counter.fetch_add(amount, Relaxed);
     }
 }

@@ -14,6 +14,7 @@ use super::{Arrays, Build, BuildError, Component, NoPause, Operation, op_names};
 
 mod answers;
 mod arena;
+mod block_file;
 mod draws;
 mod journeys;
 mod mover;
@@ -25,6 +26,9 @@ mod tiers;
 mod touch;
 mod transfers;
 mod worker;
+
+pub use block_file::BlockFile;
+pub use pool::Pool as SpanPool;
 
 use draws::{Allocation, Draws, LogUniform};
 use journeys::Totals;
@@ -295,6 +299,10 @@ impl Component for Memory {
                 read(&gauges.fragmentation_sum) / read(&gauges.looks).max(1),
             ),
         ]
+    }
+
+    fn block_file(&self) -> Result<BlockFile, BuildError> {
+        BlockFile::create(Arc::clone(&self.0))
     }
 
     fn evaluate(&self, op: &str, inputs: &Arrays) -> Result<Arrays, BuildError> {

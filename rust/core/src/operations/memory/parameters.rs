@@ -3,7 +3,7 @@
 use serde::Deserialize;
 
 use super::draws::{HALF_LIFE_BITS, LogUniform};
-use super::pool::{GRANULES_MAX, TAG_BYTES};
+use super::pool::{Pool, TAG_BYTES};
 use super::source::Allocator;
 use super::storm::{self, GRANULE_BYTES};
 use super::tiers;
@@ -17,6 +17,7 @@ pub const SIZE_MIN_BYTES: u64 = 512;
 pub const SIZE_MAX_BYTES: u64 = 1 << 30;
 const CHUNK_MAX_BYTES: usize = 16 << 20;
 const SLOTS_MAX: usize = 64;
+const STREAMS_MAX: usize = 4;
 const ALLOCATION_MIN_BYTES: u64 = 8;
 const CHECK_EVERY_MAX: u64 = 1 << 20;
 
@@ -39,6 +40,8 @@ pub struct Parameters {
     pub size_max_bytes: u64,
     pub chunk_bytes: usize,
     pub chunks_in_flight: usize,
+    /// Of a device, where there is one: chunks that are on their way to or from it at a time.
+    pub streams: usize,
     pub io: Wish,
     pub fsync: Fsync,
     pub directory: String,
@@ -74,7 +77,8 @@ impl Parameters {
             return Err(BuildError::Value { key: "chunk_bytes", problem });
         }
         within("chunks_in_flight", read.chunks_in_flight, 2, SLOTS_MAX)?;
-        let pool_max_bytes = GRANULES_MAX * GRANULE_BYTES;
+        within("streams", read.streams, 1, STREAMS_MAX)?;
+        let pool_max_bytes = Pool::GRANULES_MAX * GRANULE_BYTES;
         within("pool_bytes", read.pool_bytes, 1 << 20, pool_max_bytes)?;
         let (least, most) = (read.allocation_min_bytes, read.allocation_max_bytes);
         within("allocation_min_bytes", least, ALLOCATION_MIN_BYTES, read.pool_bytes / 2)?;

@@ -11,8 +11,6 @@ const CLASSES: usize = 1 << CLASS_BITS;
 const OCTAVES: usize = 32 - CLASS_BITS as usize;
 const NONE: u32 = u32::MAX;
 const USED: u32 = 1 << 31;
-/// Most granules of a pool.
-pub const GRANULES_MAX: u64 = 1 << 30;
 /// Spans looked at in the list whose spans may be too short, before a request is turned away.
 const LOOKS_MAX: usize = 16;
 
@@ -64,9 +62,16 @@ fn class_above(length: u32) -> (usize, usize) {
 }
 
 impl Pool {
-    /// A pool of `granules`, all free; between 1 and `GRANULES_MAX`.
+    /// Most granules of a pool.
+    pub const GRANULES_MAX: u64 = 1 << 30;
+
+    /// A pool of `granules`, all free.
+    ///
+    /// # Panics
+    /// There are none of them, or more than `GRANULES_MAX`.
+    #[must_use]
     pub fn new(granules: u64) -> Self {
-        assert!((1..=GRANULES_MAX).contains(&granules), "{granules} granules");
+        assert!((1..=Self::GRANULES_MAX).contains(&granules), "{granules} granules");
         let vacant = Tag { length: 0, next: NONE, previous: NONE, back: NONE };
         let mut pool = Self {
             tags: vec![vacant; granules as usize],
