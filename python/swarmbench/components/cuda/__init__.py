@@ -6,6 +6,7 @@ from swarmbench.components.cuda.base import CudaComponent
 from swarmbench.components.cuda.consensus import CudaConsensus
 from swarmbench.components.cuda.evolution import CudaEvolution
 from swarmbench.components.cuda.knowledge_graph import CudaKnowledgeGraph
+from swarmbench.components.cuda.memory import CudaMemory
 from swarmbench.components.cuda.streaming import CudaStreaming
 from swarmbench.components.cuda.synthesis import CudaSynthesis
 
@@ -15,6 +16,7 @@ _KINDS: tuple[type[CudaComponent], ...] = (
     CudaConsensus,
     CudaEvolution,
     CudaKnowledgeGraph,
+    CudaMemory,
     CudaStreaming,
     CudaSynthesis,
 )

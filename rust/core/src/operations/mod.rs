@@ -22,8 +22,8 @@ mod totals;
 
 pub use alone::{Checking, Tally, longest_stretches, run_alone};
 pub use knowledge_graph::graph_file_size;
-pub use streaming::{Choice, FrameCoder, frame_bound};
 pub use memory::{BlockFile, SpanPool};
+pub use streaming::{Choice, FrameCoder, frame_bound};
 
 /// One operation as the schedule asked for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
