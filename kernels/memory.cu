@@ -6,10 +6,8 @@
 constexpr u32 TEAM = 16;
 constexpr u32 STRIPE_BYTES = 256;
 constexpr u32 PIECE_BYTES = 64 << 10;
-// Words of 16 bytes that a thread has asked for and not yet used. Summing alone reads from the host
-// too, whose way from fifteen pieces on it covers; copying has its other end in registers as well.
-constexpr u32 DEPTH_SUM = 16;
-constexpr u32 DEPTH_COPY = 8;
+// Words of 16 bytes that a thread has asked for and not yet used: as many as registers hold.
+constexpr u32 DEPTH = 8;
 constexpr u32 PRIME = 0x9E3779B1u;
 constexpr u64 FOLD = 0x9E3779B97F4A7C15ull;
 
@@ -50,7 +48,6 @@ __device__ __forceinline__ uint4 cut(uint4 words, u32 left) {
 template <bool COPIES>
 __device__ __forceinline__ uint4 lanes_of(const uint4* source, uint4* target, u32 length,
                                           u32 member) {
-    constexpr u32 DEPTH = COPIES ? DEPTH_COPY : DEPTH_SUM;
     const u32 first = 4 * member + 1, stripes = length / STRIPE_BYTES;
     const u32 batched = stripes / DEPTH * DEPTH;
     uint4 lanes =
