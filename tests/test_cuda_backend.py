@@ -63,12 +63,12 @@ def test_auto_takes_a_card_for_what_has_kernels_and_says_so(
 
 
 def test_a_fallback_is_under_auto_alone_and_said() -> None:
-    problem = "CuPy missing; install swarmbench[cuda13]"
+    problem = "missing: CuPy; install swarmbench[cuda13]"
     host = Host(**{**host_fields(), "gpu_problem": problem, "has_driver": True})
     plan = planned(host)
     assert (plan.backend, plan.backend_reason) == ("cpu", problem)
     assert plan.notes == (f"on the cpu backend: {problem}",)
-    with pytest.raises(MachineError, match=f"cannot run evolution, null: {problem[:12]}"):
+    with pytest.raises(MachineError, match=f"cannot run evolution, null: {problem[:13]}"):
         planned(host, backend="cuda")
 
 
@@ -111,10 +111,10 @@ def test_the_emulated_device_has_small_sizes_unless_others_are_given() -> None:
 @pytest.mark.parametrize(
     ("version", "packages", "said"),
     [
-        ("580.65.06", set(), "CuPy and NVRTC missing; install swarmbench[cuda13]"),
-        ("535.54.03", {"cuda"}, "CuPy missing; install swarmbench[cuda12]"),
+        ("580.65.06", set(), "missing: CuPy, NVRTC, numba-cuda; install swarmbench[cuda13]"),
+        ("535.54.03", {"cuda", "numba_cuda"}, "missing: CuPy; install swarmbench[cuda12]"),
         ("470.82.01", {"cuda", "cupy"}, "driver 470.82.01 is too old; the kernels need 525"),
-        ("580.65.06", {"cuda", "cupy"}, None),
+        ("580.65.06", {"cuda", "cupy", "numba_cuda"}, None),
     ],
 )
 def test_what_a_card_lacks_is_one_line_with_the_remedy(
@@ -217,8 +217,8 @@ def test_the_doctor_says_what_a_card_lacks_and_what_it_would_hold(
     monkeypatch.setattr(found, "read_gpus", lambda root: gpus)
     monkeypatch.setattr(nvml, "read_gpus", lambda root: gpus)
     for packages, state, value in (
-        (set(), "missing", "CuPy and NVRTC missing; install swarmbench[cuda13]"),
-        ({"cuda", "cupy"}, "ok", f"kernels of {', '.join(CUDA)}"),
+        (set(), "missing", "missing: CuPy, NVRTC, numba-cuda; install swarmbench[cuda13]"),
+        ({"cuda", "cupy", "numba_cuda"}, "ok", f"kernels of {', '.join(CUDA)}"),
     ):
         monkeypatch.setattr(found, "find_spec", lambda name, has=packages: name in has or None)
         assert main(["doctor", "--json"]) == Status.OK

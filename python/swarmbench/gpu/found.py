@@ -8,6 +8,8 @@ from pathlib import Path
 from swarmbench.gpu.device import Device
 from swarmbench.gpu.nvml import read_gpus
 
+#: What compiles and launches kernels, and the module that shows that it is there.
+_NEEDED = (("CuPy", "cupy"), ("NVRTC", "cuda"), ("numba-cuda", "numba_cuda"))
 #: The device that runs the kernels on the processor.
 EMULATED = "emulated"
 
@@ -21,9 +23,9 @@ def card_problem(root: Path = Path("/")) -> str | None:
     extra = gpus.extra()
     if extra is None:
         return f"driver {gpus.driver} is too old; the kernels need 525 or newer"
-    lacking = [name for name, spec in (("CuPy", "cupy"), ("NVRTC", "cuda")) if not _has(spec)]
+    lacking = [name for name, module in _NEEDED if not _has(module)]
     if lacking:
-        return f"{' and '.join(lacking)} missing; install swarmbench[{extra}]"
+        return f"missing: {', '.join(lacking)}; install swarmbench[{extra}]"
     return None
 
 
