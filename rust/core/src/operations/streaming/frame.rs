@@ -8,6 +8,7 @@
 use super::pack;
 use super::shuffle;
 use super::survey::{Content, survey};
+use super::{OPS, Role};
 use crate::operations::Pause;
 use crate::operations::checksum::checksum;
 
@@ -54,13 +55,10 @@ impl Choice {
     /// The choice of a pipeline's op.
     #[must_use]
     pub fn named(op: &str) -> Option<Self> {
-        match op {
-            "auto" => Some(Self::Auto),
-            "lz4" => Some(Self::Lz4),
-            "zstd" => Some(Self::Zstd),
-            "pack" => Some(Self::Pack),
+        OPS.iter().find_map(|&(name, role)| match role {
+            Role::Pipeline(choice) if name == op => Some(choice),
             _ => None,
-        }
+        })
     }
 
     /// Bytes of a block where the component's are `block_bytes`: Zstandard takes about twice as
