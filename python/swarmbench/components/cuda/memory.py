@@ -101,19 +101,18 @@ class Mover(CudaOperation):
         self.tiers = Tiers(self.device, self._component, shared.native, shared.seed, self.link)
         self.storm = Storm(self.device, self._component, self.stream, grid=grid)
         self._drawn = _Drawn(0, [], [])
-        self._asked: tuple[int, Arrays] = (0, {"sizes": np.empty(0, np.uint64)})
+        self._asked_first, self._asked = 0, list[tuple[int, int]]()
         self._unverified: _Moved | Storm | None = None
         self._violations = 0
 
     def run(self, op: str, key: int) -> Done:
         self._unverified = None
-        self.link.read = self.link.written = self.storm.read = self.storm.written = 0
         is_checked = key % self._component.check_every == 0
-        return (
-            self._allocate(key, is_checked)
-            if op == "allocate"
-            else self._journey(op, key, is_checked)
-        )
+        if op == "allocate":
+            self.storm.read = self.storm.written = 0
+            return self._allocate(key, is_checked)
+        self.link.read = self.link.written = 0
+        return self._journey(op, key, is_checked)
 
     def verify(self) -> tuple[int, int]:
         """A block where it lies, with the tiers that have to add up; or an allocation, its canaries
@@ -212,10 +211,13 @@ class Mover(CudaOperation):
 
     def _allocation(self, key: int) -> tuple[int, int]:
         """Size and lifetime that a key draws, from the native component's draws."""
-        first, asked = self._asked
-        if not 0 <= key - first < len(asked["sizes"]):
+        place = key - self._asked_first
+        if not 0 <= place < len(self._asked):
             index = np.array([self._native.ops().index("allocate")], np.uint8)
             inputs: Arrays = {"op": index, "key": np.array([key], np.uint64)}
-            first, asked = self._asked = (key, self._native.evaluate("source", inputs))
-        place = key - first
-        return int(asked["sizes"][place]), int(asked["lifetimes"][place])
+            drawn = self._native.evaluate("source", inputs)
+            self._asked = list(
+                zip(drawn["sizes"].tolist(), drawn["lifetimes"].tolist(), strict=True)
+            )
+            self._asked_first, place = key, 0
+        return self._asked[place]
