@@ -1,6 +1,9 @@
-// The `evolution` component: a generation is two launches, one that names the best of the
-// population before and one that copies them and breeds everybody else.
+// The `evolution` component: a generation is one launch, which copies the best of the population
+// before, breeds everybody else, and names the best of the new one in the block that ends last.
 #include "evolution.cuh"
+
+// Ranks that the best are named out of at once; half of them are the best so far.
+constexpr u32 SORTED = 2048;
 
 // What a generation is bred by. Rows hold `row` genes, whole groups of 64, of which the first
 // `genome` count; the rest are 0.
@@ -93,23 +96,13 @@ extern "C" __global__ void evolution_judge(u32 population, u32 genome, u32 row, 
     }
 }
 
-// Names the best of a population, in order, out of those who can be among them.
-//
-//   leaders[e] = the candidate of the e-th smallest rank
-//
-// Work    per candidate: 12 bytes read. Few are candidates after the first generations: who is no
-//         better than the last elite of before is none. Bound by the sorting network.
-// Launch  one block of 1024 threads, 16 KiB of shared memory.
-// Needs   elites <= 1024 and no more than candidates; ranks are of different individuals.
-// Checked against a stable sort by fitness: exact.
-extern "C" __global__ void evolution_lead(u32 elites, const u64* ranks, const u32* candidates,
-                                          const u32* candidate_count, u64* leaders,
-                                          u32* next_count, u32* sums) {
-    constexpr u32 SORTED = 2048;
-    __shared__ u64 kept[SORTED];
-    const u32 count = *candidate_count;
+// Names the best of a population, in order, out of those who can be among them: by one block, whose
+// `kept` is shared memory.
+__device__ __forceinline__ void name_leaders(u64* kept, u32 elites, const u64* ranks,
+                                             const u32* candidates, u32 count, u64* leaders) {
     for (u32 place = threadIdx.x; place < SORTED; place += blockDim.x) kept[place] = ~u64(0);
     for (u32 first = 0; first < count; first += SORTED / 2) {
+        __syncthreads();
         // The best so far stand in front; the other half takes the next candidates.
         for (u32 place = threadIdx.x; place < SORTED / 2; place += blockDim.x) {
             const u32 index = first + place;
@@ -128,11 +121,23 @@ extern "C" __global__ void evolution_lead(u32 elites, const u64* ranks, const u3
                     }
                 }
             }
-        __syncthreads();
     }
+    __syncthreads();
     for (u32 place = threadIdx.x; place < elites; place += blockDim.x) leaders[place] = kept[place];
-    if (threadIdx.x < 17) sums[threadIdx.x] = 0;
-    if (threadIdx.x == 0) *next_count = elites;
+}
+
+// Names the best of a population that was settled or judged; breeding names those of its own.
+//
+//   leaders[e] = the candidate of the e-th smallest rank
+//
+// Work    per candidate: 12 bytes read. Bound by the sorting network.
+// Launch  one block of 1024 threads, 16 KiB of shared memory.
+// Needs   elites <= 1024 and no more than candidates; ranks are of different individuals.
+// Checked against a stable sort by fitness: exact.
+extern "C" __global__ void evolution_lead(u32 elites, const u64* ranks, const u32* candidates,
+                                          const u32* candidate_count, u64* leaders) {
+    __shared__ u64 kept[SORTED];
+    name_leaders(kept, elites, ranks, candidates, *candidate_count, leaders);
 }
 
 // Breeds the generation after: leaders as they are, then children of two tournaments' winners.
@@ -142,16 +147,21 @@ extern "C" __global__ void evolution_lead(u32 elites, const u64* ranks, const u3
 // Work    per child and gene: 8 bytes read, 4 written, about 80 operations, of which Philox and the
 //         normal variates are two thirds. Bound by arithmetic while the population is cached.
 // Launch  eight threads per individual, `teams` of them a block: block = 8 * teams, any grid; the
-//         threads go on by strides. Shared memory: 4 * (20 + teams * control words) bytes.
+//         threads go on by strides. Shared memory: 4 * (20 + teams * control words) bytes and not
+//         less than 16 KiB, which the last block names the best in.
 // Needs   block a multiple of 32; `control` words of a child: 2 * tournament, then of each of the
-//         1 + bits layers a bit per gene, in whole Philox blocks.
+//         1 + bits layers a bit per gene, in whole Philox blocks. `sums` and `finished` are 0 and
+//         the count of candidates is `elites`; the last block leaves those of the next launch so.
 // Checked against genetics.next_generation and its digest: exact.
 extern "C" __global__ void __launch_bounds__(256, 3)
     evolution_breed(u32 population, u32 genome, u32 row, u32 elites, u32 judged, u32 tournament,
                     u32 numerator, u32 bits, f32 sigma, u32 control_blocks, u32 control0,
                     u32 control1, u32 normal0, u32 normal1, u64 request, const u64* leaders,
-                    const f32* samples, const f32* before, const u64* ranks_before, f32* after,
-                    u64* ranks_after, u32* candidates, u32* candidate_count, u32* sums) {
+                    const f32* samples, const f32* before, const u64* ranks_before,
+                    u32* count_before, f32* after, u64* ranks_after, u32* candidates,
+                    u32* candidate_count, u64* leaders_after, u32* sums, u32* next_sums,
+                    u32* finished) {
+    __shared__ u32 is_last;
     const Breeding plan = {population, genome, row, elites, judged};
     DYNAMIC_SHARED(u32, shared);
     const u32 member = threadIdx.x % TEAM, teams = blockDim.x / TEAM;
@@ -248,6 +258,22 @@ extern "C" __global__ void __launch_bounds__(256, 3)
         // Judging has brought the warp together: nobody reads the choices any more.
     }
     digest.publish(shared, sums);
+    __syncthreads();
+    if (threadIdx.x == 0) {
+        __threadfence();
+        is_last = atomicAdd(finished, 1u) == gridDim.x - 1;
+    }
+    __syncthreads();
+    if (!is_last) return;
+    __threadfence();
+    const u32 count = *candidate_count;
+    name_leaders(reinterpret_cast<u64*>(shared), elites, ranks_after, candidates, count,
+                 leaders_after);
+    if (threadIdx.x < 17) next_sums[threadIdx.x] = 0;
+    if (threadIdx.x == 0) {
+        *finished = 0;
+        *count_before = elites;
+    }
 }
 
 // The digest of a population as it lies in memory: what a check compares with that of its breeding.

@@ -7,9 +7,10 @@ import secrets
 import numpy as np
 import pytest
 
-from swarmbench.components import Evolution
+from swarmbench.components import Evolution, genetics
 from swarmbench.components.base import same_arrays
 from swarmbench.components.cuda.evolution import CudaEvolution, Island
+from swarmbench.components.philox import stream_key
 from swarmbench.gpu.emulated import EmulatedDevice
 
 SEED = secrets.randbits(32)
@@ -64,3 +65,54 @@ def test_generations_follow_one_another_as_the_reference_has_them() -> None:
         assert right["fitness"][0] <= best
         best = right["fitness"][0]
         assert lane.verify() == (1, 0)
+
+
+@pytest.mark.parametrize("op", ["sphere", "rastrigin", "mlp"])
+@pytest.mark.parametrize(
+    "component",
+    [
+        Evolution(population=40, genome=68, elites=3, mutation=0.3),
+        Evolution(population=20, genome=64, tournament=2),
+    ],
+    ids=["a part of a group", "a whole one"],
+)
+def test_the_readable_kernel_makes_the_same_generation(component: Evolution, op: str) -> None:
+    key, device = secrets.randbits(48), EmulatedDevice(seed=SEED)
+    inputs = component.inputs(op, SEED, key)
+    right = component.reference(op, inputs)
+    before = inputs["genes"].reshape(component.population, component.genome)
+    fitness = genetics.fitness_of(op, SEED, before)
+    words = fitness.view(np.uint32) ^ np.uint32(1 << 31)
+    ranks = words.astype(np.uint64) << np.uint64(32) | np.arange(
+        component.population, dtype=np.uint64
+    )
+    rows = np.zeros((component.population, genetics.padded(component.genome)), np.float32)
+    rows[:, : component.genome] = before
+    after, found = device.empty(rows.size, np.float32), device.empty(len(rows), np.float32)
+    rules, streams = component.rules, []
+    for domain in (genetics.DOMAIN_CONTROL, genetics.DOMAIN_NORMALS):
+        low, high = stream_key(SEED, domain)
+        streams.append(np.uint64(low | high << 32))
+    numbers = [component.population, component.genome, rows.shape[1], component.elites]
+    numbers += [["sphere", "rastrigin", "mlp"].index(op), component.tournament]
+    numbers += [rules.numerator, rules.bits]
+    device.stream().launch(
+        device.kernel("evolution.py", "evolution_generation"),
+        2,
+        16,
+        [
+            *(np.uint32(number) for number in numbers),
+            np.float32(rules.sigma),
+            *streams,
+            np.uint64(key),
+            device.uploaded(np.sort(ranks)[: component.elites]),
+            device.uploaded(np.concatenate(genetics.samples(SEED))),
+            device.uploaded(rows.reshape(-1)),
+            device.uploaded(ranks),
+            after,
+            found,
+        ],
+    )
+    genes = after.array.reshape(rows.shape)[:, : component.genome].reshape(-1)
+    assert np.array_equal(genes, right["genes"]), f"seed {SEED}, key {key}"
+    assert np.array_equal(found.array, right["fitness"]), f"seed {SEED}, key {key}"

@@ -1,4 +1,4 @@
-"""Evolution on a device: an island of populations, each advanced by two launches a generation."""
+"""Evolution on a device: an island of populations, each advanced by a launch a generation."""
 
 from __future__ import annotations
 
@@ -26,18 +26,21 @@ _BLOCKS_EACH = 8
 _CONTROL_BYTES_MAX = 32 << 10
 #: Words of a digest, and those that the block's shared memory begins with.
 _SUMS, _SUMS_PADDED = 17, 20
+#: Shared memory that the block which ends last names the best in.
+_LEAD_BYTES = 16 << 10
 #: One checked generation in so many is bred again by the CPU's backend.
 ORACLE_EVERY = 16
 
 
 @dataclass(frozen=True, slots=True)
 class Population:
-    """One population: rows of whole groups of genes, ranks, and who can be among the best."""
+    """One population: rows of whole groups of genes, ranks, the best of it, and who can be."""
 
     genes: Buffer
     ranks: Buffer
     candidates: Buffer
     candidate_count: Buffer
+    leaders: Buffer
 
     @classmethod
     def on(cls, device: Device, component: Evolution) -> Self:
@@ -48,12 +51,14 @@ class Population:
             ranks=device.empty(component.population, np.uint64),
             candidates=device.empty(component.population, np.uint32),
             candidate_count=device.empty(1, np.uint32),
+            leaders=device.empty(component.elites, np.uint64),
         )
 
     @staticmethod
     def nbytes(component: Evolution) -> int:
         """Bytes of one."""
-        return component.population * (4 * genetics.padded(component.genome) + 12) + 4
+        genes = 4 * genetics.padded(component.genome)
+        return component.population * (genes + 12) + 4 + 8 * component.elites
 
 
 class CudaEvolution(CudaComponent):
@@ -80,7 +85,7 @@ class CudaEvolution(CudaComponent):
     def device_bytes(cls, component: Component, lanes: int) -> int:
         evolution = cast(Evolution, component)
         populations = (len(evolution.ops) + 1) * Population.nbytes(evolution)
-        island = populations + 8 * evolution.elites + 4 * _SUMS
+        island = populations + 2 * 4 * _SUMS + 4
         return 4 * 3 * genetics.SAMPLES + lanes * island
 
 
@@ -119,16 +124,22 @@ class Island(CudaOperation):
         }
         self._populations = {op: Population.on(self.device, component) for op in self._ops}
         self._spare = Population.on(self.device, component)
-        self._leaders = self.device.empty(component.elites, np.uint64)
-        self._sums = self.device.empty(_SUMS, np.uint32)
+        #: Those of the last launch and of the next, which the last one has set to 0.
+        self._sums, self._next_sums = (self.device.empty(_SUMS, np.uint32) for _ in range(2))
+        self._finished = self.device.empty(1, np.uint32)
         self._found = self.device.pinned(_SUMS, np.uint32)
         self._genes = self.device.pinned(component.population * self._row, np.float32)
         self._ranks = self.device.pinned(component.population, np.uint64)
         self._best = self.device.pinned(1, np.uint64)
         self._last: _Last | None = None
         self._checked = 0
+        self._elites = self.device.pinned(1, np.uint32)
+        self._elites[0] = component.elites
+        self.stream.fill(self._finished, 0)
+        self.stream.fill(self._next_sums, 0)
         for op in self._ops:
             self._settle(op)
+        self._spare_is_ready()
         self.stream.synchronize()
 
     def run(self, op: str, key: int) -> Done:
@@ -178,16 +189,18 @@ class Island(CudaOperation):
         rows[:, : component.genome] = inputs["genes"].reshape(component.population, -1)
         self.stream.upload(given.genes, self._genes)
         self._judge(op, given)
+        self._lead(given)
         self._breed(op, int(inputs["key"][0]), given, self._spare)
         self.stream.download(self._found, self._sums)
         answers = self._answers(self._spare)
         answers["digest"] = np.array([folded(self._found)], np.uint64)
         self._settle(op)
+        self._spare_is_ready()
         self.stream.synchronize()
         return answers
 
     def cost(self, op: str) -> Cost:
-        """Distinct bytes of the two launches: the parents' rows and the candidates' ranks once."""
+        """Distinct bytes of the launch: the parents' rows and the candidates' ranks once."""
         assert self._last is not None, "a generation has been bred"
         component, row = self._component, 4 * self._row
         population = component.population
@@ -197,8 +210,9 @@ class Island(CudaOperation):
         read += 8 * component.elites + (384 if op == "mlp" else 0)
         # Judging reads the rows again, and sums are read where they are added to.
         read += children * 4 * component.genome if op == "mlp" else population * row
-        read += self._led_bytes + 8 * component.elites
-        written = population * (row + 8) + 8 * component.elites + 4 * _SUMS
+        led = self._led(op)
+        read += 12 * led + 4 * (_SUMS + 2)
+        written = population * (row + 8) + 8 * component.elites + 4 * led + 4 * (2 * _SUMS + 3)
         return Cost(bytes_read=read, bytes_written=written)
 
     def _teams_that_fit(self) -> int:
@@ -224,6 +238,18 @@ class Island(CudaOperation):
         arguments = [*self._rows(op), *keys, self._shared.samples, *settled]
         self.stream.launch(self._kernels["settle"], self._grid, BLOCK, arguments)
 
+        self._lead(to)
+
+    def _spare_is_ready(self) -> None:
+        """Elites are the first candidates of whoever is bred next."""
+        self.stream.upload(self._spare.candidate_count, self._elites)
+
+    def _lead(self, of: Population) -> None:
+        """Enqueues naming the best of a population that was not bred."""
+        led = [of.ranks, of.candidates, of.candidate_count, of.leaders]
+        elites = np.uint32(self._component.elites)
+        self.stream.launch(self._kernels["lead"], 1, LEAD_BLOCK, [elites, *led])
+
     def _judge(self, op: str, to: Population) -> None:
         judged = [self._shared.samples, to.genes, to.ranks, to.candidates, to.candidate_count]
         self.stream.launch(self._kernels["judge"], self._grid, BLOCK, [*self._rows(op), *judged])
@@ -231,20 +257,7 @@ class Island(CudaOperation):
     def _breed(self, op: str, key: int, before: Population, after: Population) -> None:
         """Enqueues a generation; the sums of its digest are then on the device."""
         component, rules = self._component, self._rules
-        self.stream.launch(
-            self._kernels["lead"],
-            1,
-            LEAD_BLOCK,
-            [
-                np.uint32(component.elites),
-                before.ranks,
-                before.candidates,
-                before.candidate_count,
-                self._leaders,
-                after.candidate_count,
-                self._sums,
-            ],
-        )
+        self._sums, self._next_sums = self._next_sums, self._sums
         population, genome, row, judged = self._rows(op)
         control = stream_key(self._shared.seed, genetics.DOMAIN_CONTROL)
         normals = stream_key(self._shared.seed, genetics.DOMAIN_NORMALS)
@@ -264,17 +277,23 @@ class Island(CudaOperation):
                 np.float32(rules.sigma),
                 *(np.uint32(number) for number in keys),
                 np.uint64(key),
-                self._leaders,
+                before.leaders,
                 self._shared.samples,
                 before.genes,
                 before.ranks,
+                before.candidate_count,
                 after.genes,
                 after.ranks,
                 after.candidates,
                 after.candidate_count,
+                after.leaders,
                 self._sums,
+                self._next_sums,
+                self._finished,
             ],
-            shared_bytes=4 * _SUMS_PADDED + 16 * self._control_blocks * self._teams,
+            shared_bytes=max(
+                _LEAD_BYTES, 4 * _SUMS_PADDED + 16 * self._control_blocks * self._teams
+            ),
         )
 
     def digest_of(self, op: str) -> int:
@@ -294,7 +313,7 @@ class Island(CudaOperation):
 
     def _best_kept(self, after: Population) -> bool:
         """Whether the first elite is as good as the best of before."""
-        self.stream.download(self._best, self._leaders.part(0, 1))
+        self.stream.download(self._best, self._spare.leaders.part(0, 1))
         self.stream.synchronize()
         best = int(self._best[0]) >> 32
         self.stream.download(self._best, after.ranks.part(0, 1))
@@ -343,13 +362,12 @@ class Island(CudaOperation):
         leaders = np.sort(self._ranks)[: component.elites] & np.uint64(0xFFFFFFFF)
         return np.unique(parents), np.unique(chosen), leaders
 
-    @property
-    def _led_bytes(self) -> int:
-        """Bytes that naming the best has read: who could be among them, and their ranks."""
+    def _led(self, op: str) -> int:
+        """Individuals of the last generation who could be among its best."""
         count = self.device.pinned(1, np.uint32)
-        self.stream.download(count, self._spare.candidate_count)
+        self.stream.download(count, self._populations[op].candidate_count)
         self.stream.synchronize()
-        return 12 * int(count[0]) + 4
+        return int(count[0])
 
 
 def folded(sums: npt.NDArray[np.uint32]) -> int:
