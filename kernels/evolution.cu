@@ -25,6 +25,14 @@ __device__ __forceinline__ f32 judge(const f32* row, const Breeding& plan, const
     return team_sum(lanes[0], lanes[1]);
 }
 
+// Enters an individual of a population in which anybody can be among the best.
+__device__ __forceinline__ void enter(u32 individual, u32 population, f32 fitness, u64* ranks,
+                                      u32* candidates, u32* candidate_count) {
+    ranks[individual] = u64(ordered(fitness)) << 32 | individual;
+    candidates[individual] = individual;
+    if (individual == 0) *candidate_count = population;
+}
+
 // Makes the first population and judges it.
 //
 //   genes[i][g] = 5.12 * (2^-23 * (word >> 8) - 1)   of Philox's block (g, i, 0, 0)
@@ -63,11 +71,8 @@ extern "C" __global__ void evolution_settle(u32 population, u32 genome, u32 row,
         }
         __syncwarp();
         const f32 fitness = judge(mine, plan, samples, member, active);
-        if (active && member == 0) {
-            ranks[individual] = u64(ordered(fitness)) << 32 | individual;
-            candidates[individual] = individual;
-            if (individual == 0) *candidate_count = population;
-        }
+        if (active && member == 0)
+            enter(individual, population, fitness, ranks, candidates, candidate_count);
     }
 }
 
@@ -88,11 +93,8 @@ extern "C" __global__ void evolution_judge(u32 population, u32 genome, u32 row, 
         const bool active = individual < population;
         const f32* mine = genes + u64(active ? individual : 0) * row;
         const f32 fitness = judge(mine, plan, samples, member, active);
-        if (active && member == 0) {
-            ranks[individual] = u64(ordered(fitness)) << 32 | individual;
-            candidates[individual] = individual;
-            if (individual == 0) *candidate_count = population;
-        }
+        if (active && member == 0)
+            enter(individual, population, fitness, ranks, candidates, candidate_count);
     }
 }
 

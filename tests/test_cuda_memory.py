@@ -309,8 +309,10 @@ def test_a_room_that_is_kept_waits_for_its_block() -> None:
 
 
 def test_the_hosts_heap_is_refused() -> None:
+    memory = Memory.small().model_copy(update={"allocator": "heap"})
     with pytest.raises(ConfigurationError, match="allocator: `heap` is memory of the host"):
-        lane(allocator="heap")
+        memory.prepare(seed=SEED, backend="cuda", device="emulated")
+    assert memory.unfit("cpu") is None
 
 
 @pytest.mark.parametrize(

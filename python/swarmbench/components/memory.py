@@ -169,7 +169,9 @@ class Memory(Component):
         )
 
     def unfit(self, backend: str) -> tuple[str, str] | None:
-        """A directory must be there, and every block may be written once."""
+        """A directory must be there, every block may be written once, and a device has no heap."""
+        if backend == "cuda" and self.allocator == "heap":
+            return "allocator", "`heap` is memory of the host; choose `pool` on backend `cuda`"
         if not Path(self.directory).is_dir():
             return "directory", f"there is no directory `{self.directory}`; give one"
         least = sum(-(-size // PAGE_BYTES) * PAGE_BYTES for size in self.block_sizes())

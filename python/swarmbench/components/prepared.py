@@ -183,6 +183,8 @@ def _on_device(
             "this version",
             hint="prepare it with backend='cpu'",
         )
+    if (unfit := component.unfit("cuda")) is not None:
+        raise ConfigurationError(*unfit)
     opened = open_device(device, seed) if isinstance(device, int | str) else device
     return CUDA[component.name](component, native, opened, seed, progress)
 

@@ -109,7 +109,7 @@ class HostKernel:
     """A kernel of the emulator: its library and its number there."""
 
     source: KernelSource
-    library: _Library
+    compiled: _Library
     number: int
 
     @property
@@ -207,9 +207,9 @@ class EmulatedDevice:
             *(_Region(each.array.ctypes.data, each.nbytes) for each in buffers)
         )
         counts = (ctypes.c_uint64 * len(_COUNTS))()
-        with kernel.library.lock:
+        with kernel.compiled.lock:
             self._seed = (self._seed * 6364136223846793005 + 1442695040888963407) % (1 << 64)
-            problem = kernel.library.loaded.host_cuda_launch(
+            problem = kernel.compiled.loaded.host_cuda_launch(
                 ctypes.c_uint32(kernel.number),
                 (ctypes.c_uint32 * 3)(grid, 1, 1),
                 (ctypes.c_uint32 * 3)(block, 1, 1),

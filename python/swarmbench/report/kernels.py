@@ -44,7 +44,8 @@ def kernels_table(kernels: Sequence[Kernel]) -> str:
         if each.file != file:
             file = each.file
             lines.append(file)
-        text = textwrap.shorten(_first_line(each.summary), WIDTH - width - 4, placeholder=" …")
+        text, *more = textwrap.wrap(_first_line(each.summary), WIDTH - width - 6) or [""]
+        text += " …" if more else ""
         lines.append(f"  {each.name:<{width}}  {text}".rstrip())
     return "\n".join(lines)
 

@@ -6,7 +6,6 @@ from typing import Any, ClassVar, cast
 
 import numpy as np
 
-from swarmbench import _native
 from swarmbench.components import intents
 from swarmbench.components.assistant import Assistant, command_of, pick
 from swarmbench.components.base import Arrays, Component
@@ -28,9 +27,8 @@ from swarmbench.components.cuda.assistant_tables import (
 )
 from swarmbench.components.cuda.base import Cost, CudaComponent, CudaOperation, Done
 from swarmbench.components.decoder import SHAPES, Model
-from swarmbench.components.prepared import Progress
 from swarmbench.components.utterances import UNKNOWN, grammar
-from swarmbench.gpu.device import Buffer, Device
+from swarmbench.gpu.device import Buffer
 
 _FILE = "assistant.cu"
 #: One parse in so many is held against the processor's, and one answer in so many said by it.
@@ -51,35 +49,29 @@ class CudaAssistant(CudaComponent):
 
     name: ClassVar[str] = "assistant"
 
-    def __init__(
-        self,
-        component: Component,
-        native: _native.Component,
-        device: Device,
-        seed: int,
-        progress: Progress | None = None,
-    ) -> None:
-        super().__init__(component, native, device, seed, progress)
-        self.assistant = cast(Assistant, component)
+    def build(self) -> None:
+        self.assistant = cast(Assistant, self.component)
         self.progress("texts", 0.0)
         count = self.assistant.utterances
-        drawn = native.evaluate("utterances", {"range": np.array([_HELD_OUT, 0, count], np.uint64)})
+        drawn = self.native.evaluate(
+            "utterances", {"range": np.array([_HELD_OUT, 0, count], np.uint64)}
+        )
         self.texts = texts_of(drawn)
         self.slots = drawn["slots"].reshape(count, KINDS, 2)
         self.labels = drawn["label"]
         self.requests = np.flatnonzero(self.labels != UNKNOWN).astype(np.uint32)
-        self.trained = native.evaluate("weights", {})["weights"].astype(np.int16)
-        self.records = device.uploaded(records(self.texts))
-        self.truths = device.uploaded(truths(self.slots, self.labels))
+        self.trained = self.native.evaluate("weights", {})["weights"].astype(np.int16)
+        self.records = self.device.uploaded(records(self.texts))
+        self.truths = self.device.uploaded(truths(self.slots, self.labels))
         # As long as the pool whatever the seed, so that memory is a formula.
         numbers = np.zeros(count, np.uint32)
         numbers[: len(self.requests)] = self.requests
-        self.asking = device.uploaded(numbers)
-        self.weights = device.uploaded(self.trained)
-        self.grammar = device.uploaded(packed_grammar())
+        self.asking = self.device.uploaded(numbers)
+        self.weights = self.device.uploaded(self.trained)
+        self.grammar = self.device.uploaded(packed_grammar())
         self.progress("weights", 0.5)
         self.prompted = [_prompted(self.written(number)) for number in self.requests.tolist()]
-        self.speaking = Weights.drawn(self.assistant.model, device, seed)
+        self.speaking = Weights.drawn(self.assistant.model, self.device, self.seed)
         self.progress("weights", 1.0)
 
     def operation(

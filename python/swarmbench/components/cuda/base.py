@@ -51,6 +51,11 @@ class CudaComponent(ABC):
         self.device = device
         self.seed = seed
         self.progress = progress or (lambda stage, share: None)
+        self.build()
+
+    def build(self) -> None:
+        """Makes the tables that all lanes read; here there are none."""
+        return
 
     @abstractmethod
     def operation(self) -> CudaOperation:

@@ -8,7 +8,6 @@ from typing import Any, ClassVar, cast
 
 import numpy as np
 
-from swarmbench import _native
 from swarmbench.components.base import Arrays, Component, same_arrays
 from swarmbench.components.consensus import DOMAIN_SCORES, Consensus
 from swarmbench.components.cuda.base import Cost, CudaComponent, CudaOperation, Done
@@ -24,8 +23,7 @@ from swarmbench.components.cuda.consensus_boxes import (
 from swarmbench.components.cuda.consensus_lane import MEETING, SCRATCH, Lane, boxes
 from swarmbench.components.cuda.consensus_tables import DIGEST, Tables
 from swarmbench.components.philox import philox, stream_key
-from swarmbench.components.prepared import Progress
-from swarmbench.gpu.device import Buffer, Device
+from swarmbench.gpu.device import Buffer
 
 #: Votes of a batch above which the oracle looks at as many fewer operations.
 _ORACLE_VOTES = 1 << 20
@@ -38,23 +36,15 @@ class CudaConsensus(CudaComponent):
 
     name: ClassVar[str] = "consensus"
 
-    def __init__(
-        self,
-        component: Component,
-        native: _native.Component,
-        device: Device,
-        seed: int,
-        progress: Progress | None = None,
-    ) -> None:
-        super().__init__(component, native, device, seed, progress)
-        self.consensus = cast(Consensus, component)
+    def build(self) -> None:
+        self.consensus = cast(Consensus, self.component)
         self.progress("votes", 0.0)
-        self.tables = Tables(self.consensus, device, seed)
+        self.tables = Tables(self.consensus, self.device, self.seed)
         stored = self.tables.draw_stored()
         self.is_stored_right = self.tables.agree(stored, 0)
         self.progress("votes", 0.5)
         votes = {"key": np.zeros(1, np.uint64)} | unpacked(stored)
-        self.tallied = native.evaluate("tally", votes)
+        self.tallied = self.native.evaluate("tally", votes)
         self.progress("votes", 1.0)
 
     def operation(self, kind: Kind | None = None, shape: Shape | None = None) -> ConsensusOperation:

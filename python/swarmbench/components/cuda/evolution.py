@@ -8,13 +8,11 @@ from typing import Any, ClassVar, Self, cast
 import numpy as np
 import numpy.typing as npt
 
-from swarmbench import _native
 from swarmbench.components import genetics
 from swarmbench.components.base import Arrays, Component
 from swarmbench.components.cuda.base import Cost, CudaComponent, CudaOperation, Done
 from swarmbench.components.evolution import Evolution
 from swarmbench.components.philox import stream_key
-from swarmbench.components.prepared import Progress
 from swarmbench.gpu.device import Argument, Buffer, Device
 
 _FILE = "evolution.cu"
@@ -66,17 +64,9 @@ class CudaEvolution(CudaComponent):
 
     name: ClassVar[str] = "evolution"
 
-    def __init__(
-        self,
-        component: Component,
-        native: _native.Component,
-        device: Device,
-        seed: int,
-        progress: Progress | None = None,
-    ) -> None:
-        super().__init__(component, native, device, seed, progress)
-        samples = np.concatenate(genetics.samples(seed))
-        self.samples = device.uploaded(samples)
+    def build(self) -> None:
+        samples = np.concatenate(genetics.samples(self.seed))
+        self.samples = self.device.uploaded(samples)
 
     def operation(self) -> CudaOperation:
         return Island(self)
@@ -118,6 +108,7 @@ class Island(CudaOperation):
         full = self.device.multiprocessors * _BLOCKS_EACH
         self._grid = grid or min(full, -(-component.population // self._teams))
         self._ops = [op.name for op in component.ops]
+        self._constants = {op: self._constants_of(op) for op in self._ops}
         self._kernels = {
             name: self.device.kernel(_FILE, f"evolution_{name}")
             for name in ("settle", "judge", "lead", "breed", "digest")
@@ -230,6 +221,24 @@ class Island(CudaOperation):
             np.uint32(self._ops.index(op)),
         ]
 
+    def _constants_of(self, op: str) -> list[Argument]:
+        """What every launch that breeds for a fitness function begins with."""
+        component, rules, seed = self._component, self._rules, self._shared.seed
+        population, genome, row, judged = self._rows(op)
+        numbers = (component.tournament, rules.numerator, rules.bits)
+        control = stream_key(seed, genetics.DOMAIN_CONTROL)
+        normals = stream_key(seed, genetics.DOMAIN_NORMALS)
+        return [
+            population,
+            genome,
+            row,
+            np.uint32(component.elites),
+            judged,
+            *(np.uint32(number) for number in numbers),
+            np.float32(rules.sigma),
+            *(np.uint32(number) for number in (self._control_blocks, *control, *normals)),
+        ]
+
     def _settle(self, op: str) -> None:
         to = self._populations[op]
         low, high = stream_key(self._shared.seed, genetics.DOMAIN_INITIAL)
@@ -256,26 +265,13 @@ class Island(CudaOperation):
 
     def _breed(self, op: str, key: int, before: Population, after: Population) -> None:
         """Enqueues a generation; the sums of its digest are then on the device."""
-        component, rules = self._component, self._rules
         self._sums, self._next_sums = self._next_sums, self._sums
-        population, genome, row, judged = self._rows(op)
-        control = stream_key(self._shared.seed, genetics.DOMAIN_CONTROL)
-        normals = stream_key(self._shared.seed, genetics.DOMAIN_NORMALS)
-        numbers = [component.tournament, rules.numerator, rules.bits]
-        keys = [self._control_blocks, *control, *normals]
         self.stream.launch(
             self._kernels["breed"],
             self._grid,
             TEAM * self._teams,
             [
-                population,
-                genome,
-                row,
-                np.uint32(component.elites),
-                judged,
-                *(np.uint32(number) for number in numbers),
-                np.float32(rules.sigma),
-                *(np.uint32(number) for number in keys),
+                *self._constants[op],
                 np.uint64(key),
                 before.leaders,
                 self._shared.samples,

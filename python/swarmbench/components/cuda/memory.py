@@ -7,7 +7,6 @@ from typing import Any, ClassVar, cast
 
 import numpy as np
 
-from swarmbench import _native
 from swarmbench.components.base import Arrays, Component
 from swarmbench.components.cuda.base import Cost, CudaComponent, CudaOperation, Done
 from swarmbench.components.cuda.memory_link import Link, staged_bytes
@@ -15,9 +14,6 @@ from swarmbench.components.cuda.memory_storm import Outcome, Storm
 from swarmbench.components.cuda.memory_tiers import Block, Hop, Target, Tier, Tiers
 from swarmbench.components.memory import DOMAIN_BLOCK, Memory
 from swarmbench.components.philox import philox, stream_key
-from swarmbench.components.prepared import Progress
-from swarmbench.errors import ConfigurationError
-from swarmbench.gpu.device import Device
 
 #: Operations whose draws are made in one go.
 _STRETCH = 256
@@ -32,20 +28,6 @@ class CudaMemory(CudaComponent):
     """
 
     name: ClassVar[str] = "memory"
-
-    def __init__(
-        self,
-        component: Component,
-        native: _native.Component,
-        device: Device,
-        seed: int,
-        progress: Progress | None = None,
-    ) -> None:
-        super().__init__(component, native, device, seed, progress)
-        if cast(Memory, component).allocator == "heap":
-            raise ConfigurationError(
-                "allocator", "`heap` is memory of the host; choose `pool` on backend `cuda`"
-            )
 
     def operation(self) -> CudaOperation:
         return Mover(self)

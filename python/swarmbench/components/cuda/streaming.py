@@ -13,10 +13,9 @@ from swarmbench.components.base import Component
 from swarmbench.components.chunks import Bytes, Kind
 from swarmbench.components.cuda.base import CudaComponent, CudaOperation
 from swarmbench.components.philox import stream_key
-from swarmbench.components.prepared import Progress
 from swarmbench.components.streaming import PACK, STORED, Streaming
 from swarmbench.errors import MachineError
-from swarmbench.gpu.device import Buffer, Device, Stream
+from swarmbench.gpu.device import Buffer, Stream
 
 GROUP_BYTES, HEADER_BYTES = 2048, 32
 #: Threads of a block, and of the one that makes a chunk by seed.
@@ -107,16 +106,8 @@ class CudaStreaming(CudaComponent):
 
     name: ClassVar[str] = "streaming"
 
-    def __init__(
-        self,
-        component: Component,
-        native: _native.Component,
-        device: Device,
-        seed: int,
-        progress: Progress | None = None,
-    ) -> None:
-        super().__init__(component, native, device, seed, progress)
-        self.streaming = streaming = cast(Streaming, component)
+    def build(self) -> None:
+        self.streaming = streaming = cast(Streaming, self.component)
         self.shapes = shapes(streaming)
         self.is_remote = streaming.placement == "host_device_host"
         self.kinds = streaming.kinds()
@@ -126,8 +117,8 @@ class CudaStreaming(CudaComponent):
         take = self._host_memory if self.is_remote else self._device_memory
         self.pool, self._host_pool = take(streaming.pool_chunks * streaming.chunk_bytes)
         self.frames, self._host_frames = take(streaming.pool_chunks * self.room)
-        self._sums = device.empty(sums_of(streaming), np.uint64)
-        self._state = device.empty(len(STATE), np.uint64)
+        self._sums = self.device.empty(sums_of(streaming), np.uint64)
+        self._state = self.device.empty(len(STATE), np.uint64)
         #: Length and codec of each kept frame; checksums in whole blocks and in halves.
         self.lengths: list[int] = []
         self.codecs: list[int] = []

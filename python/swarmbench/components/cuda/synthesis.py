@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from swarmbench import _native
 from swarmbench.components.base import Arrays, Component
 from swarmbench.components.cuda.base import Cost, CudaComponent, CudaOperation, Done
 from swarmbench.components.cuda.synthesis_cost import cost_of
@@ -32,9 +31,8 @@ from swarmbench.components.cuda.synthesis_requests import (
     pairs_room,
     tables_layout,
 )
-from swarmbench.components.prepared import Progress
 from swarmbench.components.synthesis import Synthesis
-from swarmbench.gpu.device import Buffer, Device
+from swarmbench.gpu.device import Buffer
 
 #: The bit that a planted fault flips.
 _FLIPPED = np.uint32(1 << 7)
@@ -45,17 +43,10 @@ class CudaSynthesis(CudaComponent):
 
     name = Synthesis.name
 
-    def __init__(
-        self,
-        component: Component,
-        native: _native.Component,
-        device: Device,
-        seed: int,
-        progress: Progress | None = None,
-    ) -> None:
-        super().__init__(component, native, device, seed, progress)
+    def build(self) -> None:
+        component = self.component
         assert isinstance(component, Synthesis)
-        self.requests = Requests(component, native, device, seed, self.progress)
+        self.requests = Requests(component, self.native, self.device, self.seed, self.progress)
 
     def operation(self) -> SynthesisOperation:
         return SynthesisOperation(self.requests)
