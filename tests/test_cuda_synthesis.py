@@ -22,6 +22,7 @@ from swarmbench.components.forests import ADOPT, CAPTURE, LISTED, NEW, NONE, TYP
 from swarmbench.components.synthesis import Synthesis
 from swarmbench.components.synthesis_words import TOKENS, UNBOUND, VARIABLES
 from swarmbench.gpu.emulated import Build, EmulatedDevice
+from synthesis_inputs import byte_inputs
 from test_synthesis_properties import (
     COLLIDING,
     TYPES,
@@ -254,14 +255,7 @@ def test_byte_patterns_occur_where_the_reference_finds_them(
     demand = st.tuples(st.integers(0, letters - 1), st.sampled_from((0, 1, 1, 1)))
     pattern = st.lists(demand, min_size=shortest, max_size=32)
     patterns = drawn.draw(st.lists(pattern, min_size=1, max_size=30))
-    flat = np.array([each for pattern in patterns for each in pattern], dtype=np.uint8)
-    inputs = {
-        "text": np.frombuffer(text, dtype=np.uint8) % np.uint8(letters),
-        "pattern_first": forests.starts(patterns),
-        "pattern_bytes": flat[:, 0].copy(),
-        "pattern_flags": flat[:, 1].copy(),
-    }
-    assert is_right("byte_match", inputs, shape)
+    assert is_right("byte_match", byte_inputs(text, patterns, letters), shape)
 
 
 def test_short_byte_patterns_of_families_that_share_their_slots_occur_once() -> None:

@@ -27,6 +27,7 @@ from swarmbench.components.forests import (
 )
 from swarmbench.components.synthesis import Synthesis
 from swarmbench.components.synthesis_words import NO_VARIABLE, TOKENS, UNBOUND, VARIABLES
+from synthesis_inputs import byte_inputs
 
 #: Values whose marks, and so their first look, are the same; and two that differ in one of theirs.
 COLLIDING = (5, 5 + 2048, 5 + 4096, 5 + 768, 6)
@@ -360,14 +361,7 @@ def test_byte_patterns_occur_where_the_reference_finds_them(
     demand = st.tuples(st.integers(0, letters - 1), st.sampled_from((0, 1, 2, 255)))
     pattern = st.lists(demand, min_size=shortest, max_size=32)
     made = drawn.draw(st.lists(pattern, min_size=1, max_size=30))
-    flat = np.array([each for pattern in made for each in pattern], dtype=np.uint8)
-    inputs = {
-        "text": np.frombuffer(text, dtype=np.uint8) % np.uint8(letters),
-        "pattern_first": forests.starts(made),
-        "pattern_bytes": flat[:, 0].copy(),
-        "pattern_flags": flat[:, 1].copy(),
-    }
-    assert is_right("byte_match", inputs)
+    assert is_right("byte_match", byte_inputs(text, made, letters))
 
 
 @thorough
