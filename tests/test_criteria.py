@@ -4,34 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import numpy as np
 import pytest
 
-from simulated import Sample
+from figures import DONE
 from swarmbench.analysis import criteria
 from swarmbench.analysis.recovery import Recovery
-from swarmbench.measured import Figures
 from swarmbench.outcome import Knee
 
 KNEE = Knee(6.0, 5.5, 6.5, 0.95, False, True, 1.0, {"a": 1.0}, {})
-EMPTY = Sample(np.empty(0))
-FIGURES = Figures(
-    scheduled=1000,
-    ok=1000,
-    errors=0,
-    rejected=0,
-    abandoned=0,
-    units=1000,
-    response=EMPTY,
-    service=EMPTY,
-    lateness=EMPTY,
-    busy_ns=0,
-    queue_depth_max=0,
-    in_flight_max=0,
-    verified=1000,
-    violations=0,
-    occupancy_mean=0.0,
-)
 
 
 @pytest.mark.parametrize(
@@ -81,13 +61,13 @@ def test_not_yet_recovered_is_censored_and_fails_only_past_five_minutes() -> Non
 
 @pytest.mark.parametrize(("wrong", "verdict"), [(0, "pass"), (1, "warn"), (2, "fail")])
 def test_consistency_is_whole_or_not(wrong: int, verdict: str) -> None:
-    figures = replace(FIGURES, violations=wrong, verified=1000 if wrong != 1 else 1001)
+    figures = replace(DONE, violations=wrong, verified=1000 if wrong != 1 else 1001)
 
     assert criteria.data_consistency([{"a": figures}]).verdict == verdict
 
 
 def test_what_was_not_measured_fails() -> None:
-    unverified = replace(FIGURES, verified=0)
+    unverified = replace(DONE, verified=0)
     rare = Recovery(None, True, {}, 8.0)
 
     found = [

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+from statistics import harmonic_mean
+
 from swarmbench.analysis.result import Capacity, ComponentFacts
 from swarmbench.ceilings import Calibration
 from swarmbench.components import Component
@@ -40,9 +43,10 @@ def mixed_ceiling(
 ) -> float | None:
     """The roof of what was done in the component's unit: the least times of each op's units add up.
 
-    None where one of these op types has no roof.
+    None where one of these op types has no roof. The roof of one op type alone is its own, to the
+    last bit.
     """
-    units, seconds = 0, 0.0
+    roofs, weights = [], []
     for op in component.ops:
         part = done.operations.get(op.name)
         if part is None or part.units == 0 or op.unit != component.unit:
@@ -50,6 +54,6 @@ def mixed_ceiling(
         ceiling = op_ceiling(component, op.name, ceilings)
         if ceiling is None:
             return None
-        units += part.units
-        seconds += part.units / ceiling
-    return units / seconds if seconds else None
+        roofs.append(Fraction(ceiling))
+        weights.append(part.units)
+    return float(harmonic_mean(roofs, weights)) if weights else None
