@@ -262,12 +262,10 @@ def test_a_chunk_that_was_changed_on_the_way_is_no_answer() -> None:
     assert lane.verify() == (1, 0)
 
 
-@pytest.mark.parametrize("placement", ["file", "file_device_file"])
-def test_a_placement_without_kernels_is_refused_with_what_there_is(placement: str) -> None:
-    component = Streaming.small().model_copy(update={"placement": placement})
-    problem = component.unfit("cuda")
+def test_a_placement_of_the_cpu_is_refused_with_what_there_is() -> None:
+    problem = Streaming.small().model_copy(update={"placement": "file"}).unfit("cuda")
     assert problem is not None
-    assert problem[1].endswith("choose memory, device or host_device_host")
+    assert problem[1].endswith("choose memory, device, host_device_host or file_device_file")
     assert Streaming.small().unfit("cuda") is None
 
 

@@ -51,8 +51,11 @@ _POOL_CHUNKS_MIN = 6
 #: Where each backend can put chunks; `memory` is the backend's own.
 _PLACEMENTS: Mapping[str, tuple[str, ...]] = {
     "cpu": ("memory", "file"),
-    "cuda": ("memory", "device", "host_device_host"),
+    "cuda": ("memory", "device", "host_device_host", "file_device_file"),
 }
+#: What moves chunks of a device to files and back (`streaming/files.rs`): four requests of 256 KiB,
+#: two buffers to spare and one that no request uses.
+_TRANSIT_BYTES = 7 * (256 << 10)
 
 
 class Streaming(Component):
@@ -90,7 +93,7 @@ class Streaming(Component):
     #: Most chunks between the source and their release in order.
     queue_depth: int = Field(default=1024, ge=1, le=1 << 20)
     placement: Placement = "memory"
-    #: Where the placement `file` puts its nameless files.
+    #: Where the placements `file` and `file_device_file` put their nameless files.
     directory: str = "."
     write_budget_bytes: int = Field(default=8 << 30, ge=0, lt=1 << 63)
 
@@ -120,10 +123,7 @@ class Streaming(Component):
         if self.placement not in _PLACEMENTS[backend]:
             right = " or ".join(", ".join(_PLACEMENTS[backend]).rsplit(", ", 1))
             other = "cuda" if backend == "cpu" else "cpu"
-            needed = "kernels that are not part of this version"
-            if self.placement in _PLACEMENTS[other]:
-                needed = f"the {other} backend"
-            return "placement", f"`{self.placement}` needs {needed}; choose {right}"
+            return "placement", f"`{self.placement}` needs the {other} backend; choose {right}"
         if "file" in self.placement and not Path(self.directory).is_dir():
             return "directory", f"there is no directory `{self.directory}`; give one"
         return None
@@ -133,8 +133,8 @@ class Streaming(Component):
         return self.model_copy(update={"placement": "memory"})
 
     def written_bytes(self) -> int:
-        """Frames go to a file where the placement says so."""
-        return self.write_budget_bytes if self.placement == "file" else 0
+        """Chunks and frames go to files where the placement says so."""
+        return self.write_budget_bytes if "file" in self.placement else 0
 
     def writing(self, budget_bytes: int) -> tuple[Self, list[str]]:
         """The smaller of its own budget and this one."""
@@ -157,7 +157,8 @@ class Streaming(Component):
         """The pool, its frames as they are expected to come out; buffers and coder of a worker."""
         frames = sum(self.chunk_bytes * _FRAME_PER_MILLE[kind] // 1000 for kind in self.kinds())
         pool = self.pool_chunks * (self.chunk_bytes + 16)
-        return pool + frames + workers * self._worker_bytes()
+        transit = _TRANSIT_BYTES if self.placement == "file_device_file" else 0
+        return pool + frames + transit + workers * self._worker_bytes()
 
     def _worker_bytes(self) -> int:
         """The frame at its longest, the chunk, where there are files its copy, and the coder's."""

@@ -12,6 +12,7 @@ from swarmbench.components import chunks
 from swarmbench.components.base import Component
 from swarmbench.components.chunks import Bytes, Kind
 from swarmbench.components.cuda.base import CudaComponent, CudaOperation
+from swarmbench.components.cuda.streaming_disk import ChunkFile
 from swarmbench.components.philox import stream_key
 from swarmbench.components.streaming import PACK, STORED, Streaming
 from swarmbench.errors import MachineError
@@ -25,6 +26,8 @@ DEVICE_CODECS = (STORED, PACK)
 #: Shared memory of a warp: a group of words.
 WARP_BYTES = GROUP_BYTES
 _FILE = "streaming_source.cu"
+#: Placements whose chunks and frames the host holds.
+_HOSTS = ("host_device_host", "file_device_file")
 
 
 class State(NamedTuple):
@@ -110,12 +113,17 @@ class CudaStreaming(CudaComponent):
         self.streaming = streaming = cast(Streaming, self.component)
         self.shapes = shapes(streaming)
         self.is_remote = streaming.placement == "host_device_host"
+        self.is_hosts = streaming.placement in _HOSTS
+        is_filed = streaming.placement == "file_device_file"
+        self.file = ChunkFile(streaming, self.native) if is_filed else None
         self.kinds = streaming.kinds()
         numeric = [i for i, kind in enumerate(self.kinds) if kind in ("int32", "float32")]
         self._numeric = numeric or list(range(len(self.kinds)))
         self.room = room_of(streaming)
-        take = self._host_memory if self.is_remote else self._device_memory
-        self.pool, self._host_pool = take(streaming.pool_chunks * streaming.chunk_bytes)
+        take = self._host_memory if self.is_hosts else self._device_memory
+        # Chunks of a file pass through the room of one while they are made.
+        chunks_held = streaming.pool_chunks if self.file is None else 1
+        self.pool, self._host_pool = take(chunks_held * streaming.chunk_bytes)
         self.frames, self._host_frames = take(streaming.pool_chunks * self.room)
         self._sums = self.device.empty(sums_of(streaming), np.uint64)
         self._state = self.device.empty(len(STATE), np.uint64)
@@ -135,9 +143,12 @@ class CudaStreaming(CudaComponent):
 
     def operation(self) -> CudaOperation:
         # The lanes import this module.
+        from swarmbench.components.cuda.streaming_file import FileLane
         from swarmbench.components.cuda.streaming_lane import Lane
         from swarmbench.components.cuda.streaming_remote import RemoteLane
 
+        if self.file is not None:
+            return FileLane(self, self.file)
         return RemoteLane(self) if self.is_remote else Lane(self)
 
     @classmethod
@@ -145,17 +156,18 @@ class CudaStreaming(CudaComponent):
         streaming = cast(Streaming, component)
         room, blocks = room_of(streaming), sums_of(streaming)
         groups = streaming.chunk_bytes // GROUP_BYTES
-        is_remote = streaming.placement == "host_device_host"
-        pool = 0 if is_remote else streaming.pool_chunks * (streaming.chunk_bytes + room)
+        chunks_held = 0 if streaming.placement in _HOSTS else streaming.pool_chunks
+        pool = chunks_held * (streaming.chunk_bytes + room)
         state = 8 * blocks + 8 * len(STATE)
         lane = 2 * streaming.chunk_bytes + room + 4 * groups + 4 * blocks
         return pool + state + lanes * (lane + state)
 
     def describe(self) -> dict[str, Any]:
-        """Which chunks the host's libraries code."""
+        """Which chunks the host's libraries code, and whether a file is past the page cache."""
         return {
             "placement": self.streaming.placement,
             "host_coded_chunks": sum(codec not in DEVICE_CODECS for codec in self.codecs),
+            "direct_io": None if self.file is None else self.file.is_direct,
         }
 
     def index_of(self, op: str, key: int) -> int:
@@ -167,13 +179,16 @@ class CudaStreaming(CudaComponent):
 
     def chunk(self, index: int) -> Buffer:
         """A chunk of the pool, as the device sees it."""
-        nbytes = self.streaming.chunk_bytes
-        return self.pool.part(index * nbytes, nbytes)
+        first, nbytes = self._place(index), self.streaming.chunk_bytes
+        return self.pool.part(first, nbytes)
 
     def host_chunk(self, index: int) -> Bytes:
         """A chunk of a pool that the host holds."""
-        nbytes = self.streaming.chunk_bytes
-        return self._host_pool[index * nbytes : (index + 1) * nbytes]
+        first, nbytes = self._place(index), self.streaming.chunk_bytes
+        return self._host_pool[first : first + nbytes]
+
+    def _place(self, index: int) -> int:
+        return index * self.streaming.chunk_bytes if self.file is None else 0
 
     def frame(self, index: int) -> Buffer:
         """The kept frame of a chunk, as the device sees it, and the room behind it."""
@@ -226,7 +241,7 @@ class CudaStreaming(CudaComponent):
             length, codec = coder.encode("auto", index, chunk, room)
             self.lengths.append(length)
             self.codecs.append(codec)
-            if self.is_remote:
+            if self.is_hosts:
                 self.host_frame(index)[:] = room[:length]
             else:
                 stream.upload(self.frame(index).part(0, length), room[:length])
@@ -241,12 +256,16 @@ class CudaStreaming(CudaComponent):
                     hint="the device computes wrongly; see its ECC counters and Xid messages",
                 )
             self.progress("chunks", (index + 1) / len(self.kinds))
+        if self.file is not None:
+            self.file.make_room()
 
     def _make(self, stream: Stream, kind: Kind, index: int, chunk: Bytes) -> None:
         """Makes a chunk of the pool, on the device by seed where it can; `chunk` is the CPU's."""
         target = self.chunk(index)
-        if self.is_remote:
+        if self.is_hosts:
             self.host_chunk(index)[:] = chunk
+            if self.file is not None:
+                self.file.keep(chunk)
         elif kind == "zeros":
             stream.fill(target, 0)
         elif kind in ("text", "json"):

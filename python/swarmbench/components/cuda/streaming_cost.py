@@ -12,9 +12,12 @@ _SAMPLES, _PIECES, _PIECE_BYTES = 8, 16, 256
 _WORD = 8
 
 
-def of(op: str, shape: Shape, codec: int, length: int, is_numeric: bool) -> Cost:
+def of(
+    op: str, shape: Shape, codec: int, length: int, is_numeric: bool, *, is_apart: bool = False
+) -> Cost:
     """The cost of an op on a chunk of that shape, which the survey found numeric or not, and whose
-    frame by `codec` is `length` bytes long."""
+    frame by `codec` is `length` bytes long; `is_apart` where restoring waits for the codec to be
+    known, so that a frame of the host's is not looked at."""
     restored = _restored(shape, codec, length, delivers=op != "decompress")
     if op == "decompress":
         parts = [restored if codec in DEVICE_CODECS else _checksum(shape, delivers=False)]
@@ -23,7 +26,8 @@ def of(op: str, shape: Shape, codec: int, length: int, is_numeric: bool) -> Cost
         if op in ("auto", "pack", "compress"):
             parts.append(_packed(shape, codec, length))
         if op != "compress":
-            parts.append(restored)
+            if codec in DEVICE_CODECS or not is_apart:
+                parts.append(restored)
             if codec not in DEVICE_CODECS:
                 parts.append(_checksum(shape, delivers=True))
     return Cost(sum(part.bytes_read for part in parts), sum(part.bytes_written for part in parts))

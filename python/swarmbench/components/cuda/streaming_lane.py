@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 
@@ -45,6 +45,9 @@ class Lane(CudaOperation):
     kernels follow one another.
     """
 
+    #: Whether the codec is known before anything is restored.
+    _is_apart: ClassVar[bool] = False
+
     def __init__(
         self,
         shared: CudaStreaming,
@@ -62,6 +65,8 @@ class Lane(CudaOperation):
         self._host_chunk = device.pinned(component.chunk_bytes, np.uint8)
         room = max(shared.room, self._coder.bound(component.chunk_bytes))
         self._host_frame = device.pinned(room, np.uint8)
+        #: Where a restored chunk is brought to; nothing where it stays on the device.
+        self._leaving: Bytes | None = None
         self._admitted = 0
         self._last: Last | None = None
         self._on.begin(0)
@@ -132,7 +137,9 @@ class Lane(CudaOperation):
     def cost(self, op: str) -> Cost:
         assert self._last is not None, "an operation has run"
         last, shape = self._last, self._shared.shapes[op]
-        return streaming_cost.of(op, shape, last.codec, last.length, last.is_numeric)
+        return streaming_cost.of(
+            op, shape, last.codec, last.length, last.is_numeric, is_apart=self._is_apart
+        )
 
     def frame_of(self, chunk: Bytes, sequence: int) -> Bytes:
         """The frame that the device makes of a chunk for `auto`; empty where it is the host's."""
@@ -177,7 +184,7 @@ class Lane(CudaOperation):
         codec, length = self._shared.codecs[index], self._shared.lengths[index]
         found: State | None
         if codec in DEVICE_CODECS:
-            found = self._restored(op, self._kept(index), length, self._way(index).leaving)
+            found = self._restored(op, self._kept(index), length, self._leaving)
         else:
             found = self._restored_by_host(op, self._kept_on_host(index), delivers=False)
         if found is None or found.problems or found.sequence != index:
@@ -204,11 +211,19 @@ class Lane(CudaOperation):
             self._on.encode(op, way.source, span, sequence, is_forced=is_forced)
         return self._on.found()
 
-    def _restored(self, op: str, frame: Buffer, length: int, leaving: Bytes | None = None) -> State:
-        """Frame to chunk, for no stream."""
+    def _restored(
+        self,
+        op: str,
+        frame: Buffer,
+        length: int,
+        leaving: Bytes | None = None,
+        *,
+        delivers: bool = False,
+    ) -> State:
+        """Frame to chunk; under the number of the frame where it `delivers`."""
         self._on.forget_problems()
         for span in self._on.spans[op]:
-            self._on.restore(op, frame, length, span, delivers=False)
+            self._on.restore(op, frame, length, span, delivers=delivers)
             self._leave(leaving, span)
         self._gather()
         return self._on.found()
@@ -219,6 +234,7 @@ class Lane(CudaOperation):
         """Source to restored chunk by the host's libraries."""
         choice = "auto" if op in ("compress", "decompress") else op
         length, _ = self._coder.encode(choice, sequence, chunk, self._host_frame)
+        self._carry(self._host_frame[:length])
         return self._restored_by_host(op, self._host_frame[:length], delivers=delivers)
 
     def _restored_by_host(self, op: str, frame: Bytes, *, delivers: bool) -> State | None:
@@ -262,6 +278,9 @@ class Lane(CudaOperation):
 
     def _leave(self, leaving: Bytes | None, span: Span) -> None:
         """Takes a piece of the restored chunk from the device."""
+
+    def _carry(self, frame: Bytes) -> None:
+        """Takes a frame on the host on its way, from where it was made to where it is restored."""
 
     def _gather(self) -> None:
         """Lets what is enqueued from now on wait for all pieces that leave."""

@@ -16,7 +16,38 @@ from swarmbench.gpu.device import POISON, Buffer
 TRAVEL_BYTES = 4 << 20
 
 
-class RemoteLane(Lane):
+class ArrivingLane(Lane):
+    """A stream whose chunks and kept frames the host holds: pieces of a chunk travel to the device
+    while those before them are worked on."""
+
+    def __init__(
+        self,
+        shared: CudaStreaming,
+        *,
+        block: int = BLOCK,
+        grid: int | None = None,
+        piece_bytes: int | None = None,
+    ) -> None:
+        self._up = shared.device.stream()
+        super().__init__(shared, block=block, grid=grid, piece_bytes=piece_bytes or TRAVEL_BYTES)
+
+    def _arrive(self, way: Way, span: Span) -> None:
+        if way.arriving is None:
+            return
+        piece = way.source.part(span.begin, span.end - span.begin)
+        self._up.upload(piece, way.arriving[span.begin : span.end])
+        self.stream.follow(self._up)
+
+    def _kept(self, index: int) -> Buffer:
+        frame = self._on.frame("auto").part(0, self._shared.lengths[index])
+        self.stream.upload(frame, self._shared.host_frame(index))
+        return self._on.frame("auto")
+
+    def _kept_on_host(self, index: int) -> Bytes:
+        return self._shared.host_frame(index)
+
+
+class RemoteLane(ArrivingLane):
     """A stream whose chunks come from the host and go back to it: pieces travel both ways while
     others are worked on."""
 
@@ -28,19 +59,13 @@ class RemoteLane(Lane):
         grid: int | None = None,
         piece_bytes: int | None = None,
     ) -> None:
-        self._up, self._down = shared.device.stream(), shared.device.stream()
-        super().__init__(shared, block=block, grid=grid, piece_bytes=piece_bytes or TRAVEL_BYTES)
+        self._down = shared.device.stream()
+        super().__init__(shared, block=block, grid=grid, piece_bytes=piece_bytes)
+        self._leaving = self._host_chunk
 
     def _way(self, index: int) -> Way:
         host = self._shared.host_chunk(index)
-        return Way(self._shared.chunk(index), self._on.source, host, self._host_chunk)
-
-    def _arrive(self, way: Way, span: Span) -> None:
-        if way.arriving is None:
-            return
-        piece = way.source.part(span.begin, span.end - span.begin)
-        self._up.upload(piece, way.arriving[span.begin : span.end])
-        self.stream.follow(self._up)
+        return Way(self._shared.chunk(index), self._on.source, host, self._leaving)
 
     def _leave(self, leaving: Bytes | None, span: Span) -> None:
         if leaving is None:
@@ -54,14 +79,6 @@ class RemoteLane(Lane):
 
     def _on_host(self, index: int) -> Bytes:
         return self._shared.host_chunk(index)
-
-    def _kept(self, index: int) -> Buffer:
-        frame = self._on.frame("auto").part(0, self._shared.lengths[index])
-        self.stream.upload(frame, self._shared.host_frame(index))
-        return self._on.frame("auto")
-
-    def _kept_on_host(self, index: int) -> Bytes:
-        return self._shared.host_frame(index)
 
     def _is_original(self, last: Last) -> bool:
         return np.array_equal(self._host_chunk, self._shared.host_chunk(last.index))

@@ -1,5 +1,5 @@
-//! The tier `nvme` for blocks that another backend keeps: a nameless file of their own, moved by
-//! the same requests and within the same write budget as the component's.
+//! A nameless file for blocks that another backend keeps: what the tier `nvme` does, and the same
+//! requests and write budget as of the component that lends it.
 
 use std::io;
 use std::path::Path;
@@ -8,25 +8,77 @@ use std::sync::Arc;
 use super::journeys::Totals;
 use super::mover::{Extent, Mover};
 use super::parameters::Fsync;
-use super::{Scratch, Shared, refuse_directory, refuse_io};
-use crate::operations::scratch::PAGE_BYTES;
+use super::{Scratch, Shared, refuse_directory};
+use crate::operations::scratch::{PAGE_BYTES, WriteBudget};
 use crate::operations::{BuildError, NoPause};
+
+/// What a component gives to a file of blocks.
+pub trait Lender: Send + Sync {
+    /// What all its files may write together.
+    fn budget(&self) -> &WriteBudget;
+
+    /// What moves the blocks; touched.
+    ///
+    /// # Errors
+    /// There is none to be had here.
+    fn lend(&self) -> Result<Mover, BuildError>;
+
+    /// Takes back what was lent.
+    fn take_back(&self, _: Mover) {}
+
+    /// Whether a write waits until the disk says that it is safe.
+    fn is_durable(&self) -> bool {
+        false
+    }
+
+    /// Counts a write of so many bytes.
+    fn count_written(&self, _: u64) {}
+
+    /// Counts a read of so many bytes.
+    fn count_read(&self, _: u64) {}
+}
+
+impl Lender for Shared {
+    fn budget(&self) -> &WriteBudget {
+        &self.tiers.budget
+    }
+
+    fn lend(&self) -> Result<Mover, BuildError> {
+        self.mover().map_err(|error| super::refuse_io(&self.parameters, &error))
+    }
+
+    fn take_back(&self, mover: Mover) {
+        self.keep(Some(mover), None);
+    }
+
+    fn is_durable(&self) -> bool {
+        self.parameters.fsync == Fsync::Data
+    }
+
+    fn count_written(&self, bytes: u64) {
+        Totals::add(&self.totals.written_bytes, bytes);
+    }
+
+    fn count_read(&self, bytes: u64) {
+        Totals::add(&self.totals.read_bytes, bytes);
+    }
+}
 
 /// A file of blocks, used by one owner at a time; nothing of it stays behind.
 pub struct BlockFile {
-    shared: Arc<Shared>,
+    lender: Arc<dyn Lender>,
     file: Scratch,
-    /// Taken back when this is dropped.
+    /// Given back when this is dropped.
     mover: Option<Mover>,
 }
 
 impl BlockFile {
-    pub(super) fn create(shared: Arc<Shared>) -> Result<Self, BuildError> {
-        let parameters = &shared.parameters;
-        let directory = &parameters.directory;
+    /// # Errors
+    /// The system refuses the file, or what it is moved by.
+    pub fn create(lender: Arc<dyn Lender>, directory: &str) -> Result<Self, BuildError> {
         let file = Scratch::create(Path::new(directory)).map_err(refuse_directory(directory))?;
-        let mover = Some(shared.mover().map_err(|error| refuse_io(parameters, &error))?);
-        Ok(Self { shared, file, mover })
+        let mover = Some(lender.lend()?);
+        Ok(Self { lender, file, mover })
     }
 
     /// Whether it is read and written past the page cache.
@@ -38,7 +90,7 @@ impl BlockFile {
     /// Bytes that may still be written by all that share the budget.
     #[must_use]
     pub fn write_budget_left_bytes(&self) -> u64 {
-        self.shared.tiers.budget.left()
+        self.lender.budget().left()
     }
 
     /// Writes a block at `offset`, each of its words of 32 bits under `mask`, and returns its
@@ -49,12 +101,12 @@ impl BlockFile {
     pub fn write(&mut self, block: &[u8], offset: u64, mask: u32) -> io::Result<Option<u64>> {
         let extent = self.extent(block.len(), offset, mask)?;
         let padded = Extent::padded_bytes(block.len());
-        if !self.shared.tiers.budget.take(padded) {
+        if !self.lender.budget().take(padded) {
             return Ok(None);
         }
-        let durable = self.shared.parameters.fsync == Fsync::Data;
+        let durable = self.lender.is_durable();
         let sent = self.mover()?.send(block, extent, durable, &mut NoPause)?;
-        Totals::add(&self.shared.totals.written_bytes, padded);
+        self.lender.count_written(padded);
         Ok(Some(sent))
     }
 
@@ -66,7 +118,7 @@ impl BlockFile {
         let extent = self.extent(room.len(), offset, mask)?;
         let padded = Extent::padded_bytes(room.len());
         let fetched = self.mover()?.fetch(extent, Some(room), &mut NoPause)?;
-        Totals::add(&self.shared.totals.read_bytes, padded);
+        self.lender.count_read(padded);
         Ok(fetched)
     }
 
@@ -84,6 +136,8 @@ impl BlockFile {
 
 impl Drop for BlockFile {
     fn drop(&mut self) {
-        self.shared.keep(self.mover.take(), None);
+        if let Some(mover) = self.mover.take() {
+            self.lender.take_back(mover);
+        }
     }
 }

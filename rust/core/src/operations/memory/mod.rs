@@ -27,17 +27,18 @@ mod touch;
 mod transfers;
 mod worker;
 
-pub use block_file::BlockFile;
+pub use block_file::{BlockFile, Lender};
+pub use mover::Mover;
 pub use pool::Pool as SpanPool;
+pub use transfers::Wish;
 
 use draws::{Allocation, Draws, LogUniform};
 use journeys::Totals;
-use mover::{Extent, Mover};
+use mover::Extent;
 use parameters::{Fsync, Parameters};
 use source::Source;
 use storm::{Books, Storm};
 use tiers::{Tier, Tiers};
-use transfers::Wish;
 use worker::Worker;
 
 /// What an op type does.
@@ -302,7 +303,8 @@ impl Component for Memory {
     }
 
     fn block_file(&self) -> Result<BlockFile, BuildError> {
-        BlockFile::create(Arc::clone(&self.0))
+        let lender = Arc::clone(&self.0);
+        BlockFile::create(lender, &self.0.parameters.directory)
     }
 
     fn evaluate(&self, op: &str, inputs: &Arrays) -> Result<Arrays, BuildError> {

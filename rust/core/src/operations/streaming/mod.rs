@@ -3,16 +3,16 @@
 //! Work per chunk of n bytes in memory: n read at the source, n / ratio written and read back, n
 //! written at the end; so no chunk is faster than a copy, and the codec bounds most of them.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 
 use serde::Deserialize;
 
-use super::{Arrays, Build, BuildError, Component, NoPause, Operation, op_names};
+use super::{Arrays, BlockFile, Build, BuildError, Component, NoPause, Operation, op_names};
 
 mod answers;
+mod files;
 mod frame;
 mod pack;
 mod planting;
@@ -24,9 +24,10 @@ mod survey;
 mod tests;
 mod worker;
 
-use crate::operations::scratch::{PAGE_BYTES, PageBuffer, Scratch, WriteBudget, refuse_directory};
+use crate::operations::scratch::{PAGE_BYTES, WriteBudget};
 pub use frame::{Choice, Coder as FrameCoder, bound as frame_bound};
 
+use files::Files;
 use frame::Coder;
 use sink::Sink;
 use source::Source;
@@ -111,13 +112,6 @@ struct Parameters {
     write_budget_bytes: u64,
 }
 
-/// The placement `file`: what it reads from, where workers write, how much they may.
-struct Files {
-    directory: PathBuf,
-    source: Scratch,
-    budget: WriteBudget,
-}
-
 /// Everything that the workers share.
 struct Shared {
     parameters: Parameters,
@@ -130,6 +124,8 @@ struct Shared {
     checksums: Vec<[u64; 2]>,
     sink: Sink,
     totals: Totals,
+    /// Of all files together.
+    budget: WriteBudget,
     files: Option<Files>,
 }
 
@@ -251,34 +247,6 @@ impl Parameters {
             })
             .collect()
     }
-
-    fn files(&self, pool: &[u8]) -> Result<Option<Files>, BuildError> {
-        match self.placement.as_str() {
-            "memory" => return Ok(None),
-            "file" => {}
-            other => {
-                return Err(refuse(
-                    "placement",
-                    format!(
-                        "`{other}` needs the cuda backend; the cpu backend has memory and file"
-                    ),
-                ));
-            }
-        }
-        let directory = PathBuf::from(&self.directory);
-        let budget = WriteBudget::new(self.write_budget_bytes);
-        if !budget.take(pool.len() as u64) {
-            return Err(refuse("write_budget_bytes", "is less than the source file needs"));
-        }
-        let failed = refuse_directory(&self.directory);
-        let source = Scratch::create(&directory).map_err(&failed)?;
-        let mut pages = PageBuffer::new(self.chunk_bytes);
-        for (number, chunk) in pool.chunks(self.chunk_bytes).enumerate() {
-            pages.as_mut_slice().copy_from_slice(chunk);
-            source.write(pages.as_slice(), (number * self.chunk_bytes) as u64).map_err(&failed)?;
-        }
-        Ok(Some(Files { directory, source, budget }))
-    }
 }
 
 impl Shared {
@@ -291,7 +259,8 @@ impl Shared {
         }
         let source = Source::new(context.seed);
         let (pool, frames) = fill_pool(&parameters, &kinds, &source, context)?;
-        let files = parameters.files(&pool)?;
+        let budget = WriteBudget::new(parameters.write_budget_bytes);
+        let files = Files::of(&parameters, &pool, &budget)?;
         let block_bytes = parameters.block_bytes;
         let sums = |chunk: &[u8]| {
             [Choice::Auto, Choice::Zstd]
@@ -307,6 +276,7 @@ impl Shared {
             pool,
             frames,
             checksums,
+            budget,
             files,
         })
     }
@@ -390,6 +360,11 @@ impl Component for Streaming {
             ("doubled", read(&totals.doubled)),
             ("reordered", read(&totals.reordered)),
         ]
+    }
+
+    fn block_file(&self) -> Result<BlockFile, BuildError> {
+        let lender = Arc::clone(&self.0);
+        BlockFile::create(lender, &self.0.parameters.directory)
     }
 
     fn evaluate(&self, op: &str, inputs: &Arrays) -> Result<Arrays, BuildError> {

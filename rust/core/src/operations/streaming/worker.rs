@@ -189,10 +189,12 @@ impl Worker {
 
     /// Out to the file and back where the placement says so; in memory the frame stays.
     fn transfer(&mut self, length: usize, pause: &mut dyn Pause) -> Transfer {
-        let Some(files) = &self.shared.files else { return Transfer::Done };
+        if self.shared.files.is_none() {
+            return Transfer::Done;
+        }
         let Some(disk) = &self.disk else { return Transfer::Failed };
         let pages = length.next_multiple_of(PAGE_BYTES);
-        if !files.budget.take(pages as u64) {
+        if !self.shared.budget.take(pages as u64) {
             return Transfer::OverBudget;
         }
         let frame = &mut self.frame.as_mut_slice()[..pages];
