@@ -1,9 +1,10 @@
-//! Load engine, latency recorder and CPU workloads of swarmbench, without Python and without CUDA.
+//! Load engine, latency recorder, CPU workloads and the CUDA driver of swarmbench, without Python.
 
 pub mod arrivals;
 pub mod calibrate;
 pub mod canary;
 pub mod clock;
+pub mod cuda;
 pub mod engine;
 pub mod histogram;
 pub mod hlog;
