@@ -130,7 +130,8 @@ struct Checksum {
         }
     }
 
-    // The checksum of `bytes` in thread 0; all threads come, `room` has 64 words.
+    // The checksum of `bytes` in thread 0, which reads `room`, of 64 words, until all meet again;
+    // all threads come.
     __device__ __forceinline__ u64 finish(u32* room, u64 bytes) const {
         if (threadIdx.x < LANES) room[threadIdx.x] = value;
         __syncthreads();
@@ -139,7 +140,6 @@ struct Checksum {
             const u64 mixed = (folded ^ room[number]) * FOLD;
             folded = mixed ^ mixed >> 32;
         }
-        __syncthreads();
         return folded;
     }
 };
@@ -153,6 +153,7 @@ __device__ __forceinline__ bool is_last(State* state, u32* room) {
     if (threadIdx.x == 0) {
         __threadfence();
         *room = atomicAdd(&state->done, u64(1)) == gridDim.x - 1;
+        __threadfence();
         if (*room) atomicExch(&state->done, u64(0));
     }
     __syncthreads();

@@ -48,6 +48,7 @@ __device__ __forceinline__ void publish(u64 own, u64* starts, u64* answer, u64* 
         starts[blockIdx.x] = part;
         __threadfence();
         sums[WARP + 1] = atomicAdd(answer + DONE, u64(1));
+        __threadfence();
     }
     __syncthreads();
     if (sums[WARP + 1] != gridDim.x - 1) return;

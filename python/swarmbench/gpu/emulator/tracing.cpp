@@ -3,8 +3,8 @@
 // The kernels are compiled with `-fsanitize=thread`, which calls a function before each access;
 // these are the functions, and no sanitizer is linked. Two accesses of one place, one of them a
 // plain write, race unless a barrier, a warp operation of both lanes, or (between blocks) a fence
-// followed by an atomic on one side and a later atomic on the same word on the other came between,
-// at once or by way of further blocks.
+// followed by an atomic on one side and a later atomic on the same word, followed by a fence, on the
+// other came between, at once or by way of further blocks.
 #include "common.cuh"
 #include "tracing.h"
 
@@ -42,6 +42,9 @@ const char *dynamic_first, *dynamic_last, *static_first, *static_last;
 const char *stack_low, *stack_high, *image_first, *image_last;
 std::unordered_map<u64, Shadow> shadows;
 std::unordered_map<u64, Known> blocks_know, words_know;
+// What atomics of each thread met, and those of all threads before the last barrier: known once
+// the thread fences.
+Known met[1024], met_before;
 u64 clock_now, block_now, barrier_time;
 u32 thread_now;
 u64 common[32][32][32];  // [warp][lane][lane]: the last warp operation that both took part in
@@ -99,18 +102,20 @@ void learn(Known& known, u64 block, u64 time) {
     if (until < time) until = time;
 }
 
-// An atomic brings what its word's other users published before, and publishes what its block had
+void learn(Known& known, const Known& more) {
+    for (const auto& [block, time] : more) learn(known, block, time);
+}
+
+// An atomic meets what its word's other users published before, and publishes what its block had
 // written before the thread's last fence.
 void meet(const void* place) {
     const u64 word = reinterpret_cast<u64>(place);
     const u64 fence_time = fenced[thread_now];
-    const auto met = words_know.find(word);
-    Known& own = blocks_know[block_now];
-    if (met != words_know.end())
-        for (const auto& [block, time] : met->second) learn(own, block, time);
+    const auto found = words_know.find(word);
+    if (found != words_know.end()) learn(met[thread_now], found->second);
     if (fence_time == 0) return;
     Known& published = words_know[word];
-    for (const auto& [block, time] : own) learn(published, block, time);
+    learn(published, blocks_know[block_now]);
     learn(published, block_now, fence_time);
 }
 
@@ -185,6 +190,8 @@ void block(u64 number) {
     barrier_time = 0;
     memset(common, 0, sizeof common);
     memset(fenced, 0, sizeof fenced);
+    for (Known& each : met) each.clear();
+    met_before.clear();
     // What the last block left in its shared memory is gone.
     for (const char* place = static_first; place < static_last; place += WORD)
         shadows.erase(reinterpret_cast<u64>(place) / WORD);
@@ -198,7 +205,13 @@ void running(u32 thread, const char* stack_first, const char* stack_last) {
     stack_high = stack_last;
 }
 
-void barrier() { barrier_time = ++clock_now; }
+void barrier() {
+    barrier_time = ++clock_now;
+    for (Known& each : met) {
+        learn(met_before, each);
+        each.clear();
+    }
+}
 
 void exchange(u32 warp, u32 present) {
     const u64 time = ++clock_now;
@@ -207,7 +220,11 @@ void exchange(u32 warp, u32 present) {
             if ((present >> left & 1) && (present >> right & 1)) common[warp][left][right] = time;
 }
 
-void fence() { fenced[thread_now] = ++clock_now; }
+void fence() {
+    fenced[thread_now] = ++clock_now;
+    learn(blocks_know[block_now], met_before);
+    learn(blocks_know[block_now], met[thread_now]);
+}
 
 void access(const void* address, u64 bytes, bool is_write, bool is_atomic) {
     const char* place = static_cast<const char*>(address);
