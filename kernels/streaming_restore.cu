@@ -16,7 +16,8 @@ __device__ __forceinline__ bool is_header(const u32* head, const Span& span) {
            head[7] == span.block_groups * GROUP_BYTES;
 }
 
-// Finds a block by the lengths of those before it; all threads come, `room` has a word a warp.
+// Finds a block by the lengths of those before it; all threads come and meet before they come
+// again, `room` has a word a warp.
 __device__ __forceinline__ Block found(const u8* frame, u32 frame_bytes, const Span& span,
                                        u32 block, u32* room) {
     const u32* head = reinterpret_cast<const u32*>(frame);
@@ -25,7 +26,6 @@ __device__ __forceinline__ Block found(const u8* frame, u32 frame_bytes, const S
     for (u32 place = threadIdx.x; place < block; place += blockDim.x)
         before += table[place] & ~IS_STORED;
     before = warp_sum(before);
-    __syncthreads();
     if (lane() == 0) room[threadIdx.x / WARP] = before;
     __syncthreads();
     before = warp_sum(lane() < blockDim.x / WARP ? room[lane()] : 0u);

@@ -59,6 +59,7 @@ def walk(generator: np.random.Generator, groups: int) -> Bytes:
         (sized(34, 10), 128, 3, 1),
         (sized(50, 48), 96, 2, None),
         (sized(32, 128), 256, None, None),
+        (sized(140, 2), 64, None, None),
     ],
     ids=lambda each: f"{each.chunk_bytes}in{each.block_bytes}" if hasattr(each, "ops") else None,
 )
