@@ -99,6 +99,17 @@ def test_slots_that_have_used_up_their_ids_are_not_used_again(op: str) -> None:
     assert same_arrays(lane_of(cuda).evaluate(op, given), right), f"seed {SEED}"
 
 
+@pytest.mark.parametrize("op", ["spawn", "destroy", "destroy_oldest", "tick"])
+def test_a_swarm_where_nobody_lives_loses_nobody(op: str) -> None:
+    """Threads still wait for each other where there is nothing to do."""
+    cuda = built(Launch(1, 48), "traced", **SHAPES["one at a time"])
+    given = cuda.agents.inputs(op, SEED, 1)
+    given["state"][:] = populations.STOPPED
+    given["order"] = given["order"][:0]
+    right = cuda.agents.reference(op, given)
+    assert same_arrays(lane_of(cuda).evaluate(op, given), right), f"seed {SEED}"
+
+
 @pytest.mark.parametrize("parity", [0, 1])
 @pytest.mark.parametrize("op", ["step", "tick"])
 def test_a_swarm_of_more_cells_than_fit_is_stepped_over_wider_ones(op: str, parity: int) -> None:

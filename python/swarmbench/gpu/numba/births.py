@@ -52,12 +52,14 @@ _TALLIES = 5
 
 @device_function
 def _opened(bits: Any, ledger: Any, room: Any, tally: Any, swarm: Any, words: Any) -> Any:
-    """Takes the swarm's bits into shared memory; returns live, owed, and the list's bounds."""
-    occupied, vacant = room[0], room[1]
+    """Takes the swarm's bits into shared memory, where nobody is chosen; returns live, owed, and
+    the list's bounds."""
+    occupied, vacant, chosen = room[0], room[1], room[2]
     row, at = np.uint32(np.uint32(swarm) * LEDGER), np.uint32(2 * np.int64(swarm) * words)
     for word in range(cuda.threadIdx.x, words, cuda.blockDim.x):
         occupied[np.uint32(word)] = bits[np.uint32(at + np.uint32(word))]
         vacant[np.uint32(word)] = bits[np.uint32(at + np.uint32(words) + np.uint32(word))]
+        chosen[np.uint32(word)] = 0
     for number in range(cuda.threadIdx.x, _TALLIES, cuda.blockDim.x):
         tally[np.uint32(number)] = np.uint64(0)
     live, owed = ledger[row + LIVE], ledger[row + OWED]

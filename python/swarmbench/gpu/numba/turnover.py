@@ -267,15 +267,13 @@ def _flagged(flags: Any, end: Any) -> Any:
 def choose_oldest(
     arrays: Any, where: Any, room: Any, tally: Any, start: Any, end: Any, count: Any
 ) -> Any:
-    """Chooses the `count` oldest agents, whose ids are the answer; returns where in the list of
-    births the search ended."""
+    """Chooses the `count` oldest agents, whose ids are the answer, where nobody is chosen yet;
+    returns where in the list of births the search ended."""
     fields, longs, answer = arrays
-    swarm, slots, words, first_slot = where
+    swarm, slots, _, first_slot = where
     chosen, flags = room[2], room[6]
     base = np.uint32(np.uint32(swarm) * FIELDS * slots)
     first, stride = cuda.threadIdx.x, cuda.blockDim.x
-    for word in range(first, words, stride):
-        chosen[np.uint32(word)] = 0
     found, at = np.uint32(0), np.int64(start)
     while found < count and at < end:
         slot = _listed(fields, base, slots, room, at + first, end)
