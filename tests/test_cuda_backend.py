@@ -188,6 +188,21 @@ def test_a_lost_device_ends_the_run_with_status_4_and_the_record(
     assert (run / "components.jsonl").stat().st_size > 0
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_lane_that_breaks_ends_the_run_and_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(self: CudaOperation, op: str, key: int) -> Done:
+        raise RuntimeError("CUDA_ERROR_INVALID_VALUE: invalid argument")
+
+    monkeypatch.setattr(Island, "run", broken)
+    arguments = [*EMULATED, "--components", "evolution", "--duration", "12s"]
+    assert main([*arguments, "--out", str(tmp_path)]) == Status.SAFETY_STOP
+    assert capsys.readouterr().err.splitlines()[0] == (
+        "error: a lane of evolution ended: RuntimeError: CUDA_ERROR_INVALID_VALUE: invalid argument"
+    )
+
+
 def test_all_components_with_kernels_run_together_on_the_emulated_device(tmp_path: Path) -> None:
     names = ",".join(CUDA)
     command = [sys.executable, "-m", "swarmbench", *EMULATED, "--components", names]

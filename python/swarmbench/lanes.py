@@ -7,6 +7,7 @@ device works.
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -47,6 +48,18 @@ class Lanes:
             thread.join()
 
     def _serve(self, operation: CudaOperation) -> None:
+        try:
+            self._serve_until_stopped(operation)
+        finally:
+            problem = sys.exception()
+            if problem is not None and self.lost is None:
+                # Nobody would take the operations that are still to come.
+                self.lost = DeviceLostError(
+                    f"a lane of {self._cuda.name} ended: {type(problem).__name__}: {problem}",
+                    hint="its traceback stands above",
+                )
+
+    def _serve_until_stopped(self, operation: CudaOperation) -> None:
         self._cuda.device.use()
         while not self._desk.stopped():
             opened = self._desk.open(PATIENCE_S)

@@ -32,25 +32,33 @@ from swarmbench.gpu.source import KernelSource
 
 #: Dynamic shared memory above this is granted to a kernel only where it asks for it.
 _SHARED_GRANTED = 48 << 10
-#: Errors after which a context is of no use any more (CUDA driver API, cuda.h).
-_STICKY = {
-    "CUDA_ERROR_ILLEGAL_ADDRESS",
-    "CUDA_ERROR_LAUNCH_FAILED",
-    "CUDA_ERROR_LAUNCH_TIMEOUT",
-    "CUDA_ERROR_ASSERT",
-    "CUDA_ERROR_MISALIGNED_ADDRESS",
-    "CUDA_ERROR_ILLEGAL_INSTRUCTION",
-    "CUDA_ERROR_ECC_UNCORRECTABLE",
-    "CUDA_ERROR_HARDWARE_STACK_ERROR",
-    "cudaErrorIllegalAddress",
-    "cudaErrorLaunchFailure",
-    "cudaErrorLaunchTimeout",
-    "cudaErrorAssert",
-    "cudaErrorMisalignedAddress",
-    "cudaErrorIllegalInstruction",
-    "cudaErrorECCUncorrectable",
-    "cudaErrorHardwareStackError",
-}
+#: Errors after which a context is of no use any more, as the driver's API has them (cuda.h); the
+#: runtime's are the same words (driver_types.h).
+_STICKY = (
+    "ILLEGAL_ADDRESS",
+    "LAUNCH_FAILED",
+    "LAUNCH_TIMEOUT",
+    "ASSERT",
+    "MISALIGNED_ADDRESS",
+    "ILLEGAL_INSTRUCTION",
+    "INVALID_ADDRESS_SPACE",
+    "INVALID_PC",
+    "HARDWARE_STACK_ERROR",
+    "ECC_UNCORRECTABLE",
+    "NVLINK_UNCORRECTABLE",
+    "CONTAINED",
+    "TENSOR_MEMORY_LEAK",
+    # What a card says that has fallen off the bus.
+    "UNKNOWN",
+)
+
+
+def _runtime_name(error: str) -> str:
+    words = "".join(word.capitalize() for word in error.split("_"))
+    return "cudaError" + words.replace("Ecc", "ECC").replace("LaunchFailed", "LaunchFailure")
+
+
+_LOST = {f"CUDA_ERROR_{error}" for error in _STICKY} | {_runtime_name(error) for error in _STICKY}
 
 
 @dataclass(frozen=True, slots=True)
@@ -328,7 +336,7 @@ def _lost(cupy: Any) -> Iterator[None]:
         yield
     except (cupy.cuda.driver.CUDADriverError, cupy.cuda.runtime.CUDARuntimeError) as error:
         text = str(error)
-        if text.split(":")[0] in _STICKY:
+        if text.split(":")[0] in _LOST:
             raise DeviceLostError(
                 f"the device was lost: {text}",
                 hint="look for Xid messages in the kernel's log (`dmesg`)",
