@@ -101,6 +101,7 @@ class CardDevice:
     """One card, by its number. Raises `MachineError` where CuPy or the driver will not do."""
 
     is_emulated = False
+    driver_path = "libcuda.so.1"
 
     def __init__(self, number: int = 0) -> None:
         self._cupy = _cupy()
@@ -185,6 +186,9 @@ class CardDevice:
             self._grant(function, static.shared_bytes)
             self._kernels[key] = CardKernel(found[name], function)
         return self._kernels[key]
+
+    def driver_function(self, kernel: Kernel) -> int:
+        return int(cast(CardKernel, kernel).function.ptr)
 
     def stream(self) -> CardStream:
         return CardStream(self._cupy)

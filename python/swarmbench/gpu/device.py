@@ -129,6 +129,11 @@ class Device(Protocol):
         """What `empty` and `uploaded` gave out so far, in bytes."""
         ...
 
+    @property
+    def driver_path(self) -> str:
+        """The library of the CUDA driver that has this device, as the system loads it."""
+        ...
+
     def use(self) -> None:
         """Makes it the device of the calling thread; each thread that launches calls it once."""
         ...
@@ -154,6 +159,10 @@ class Device(Protocol):
 
         A file that ends in `.py` is one of `gpu.numba`, and takes no `defines`.
         """
+        ...
+
+    def driver_function(self, kernel: Kernel) -> int | None:
+        """A kernel as the driver's `CUfunction`; None where the driver cannot launch it."""
         ...
 
     def stream(self) -> Stream:

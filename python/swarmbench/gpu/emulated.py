@@ -6,12 +6,11 @@ It proves answers, accesses and synchronisation, not speed: its times say nothin
 from __future__ import annotations
 
 import ctypes
-import threading
 import weakref
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
+from itertools import count
 from typing import Any, cast
 
 import numpy as np
@@ -29,7 +28,7 @@ from swarmbench.gpu.device import (
     Stream,
     check_arguments,
 )
-from swarmbench.gpu.host_compiler import Build, library_path
+from swarmbench.gpu.host_compiler import Build, fake_driver_path, library_path
 from swarmbench.gpu.numba import simulated
 from swarmbench.gpu.numba.simulated import SimulatedKernel
 from swarmbench.gpu.source import KernelSource
@@ -97,19 +96,11 @@ class _Region(ctypes.Structure):
 
 
 @dataclass(frozen=True, slots=True)
-class _Library:
-    """One kernel file as a shared library; one launch of it at a time."""
-
-    loaded: ctypes.CDLL
-    lock: threading.Lock = field(default_factory=threading.Lock)
-
-
-@dataclass(frozen=True, slots=True)
 class HostKernel:
     """A kernel of the emulator: its library and its number there."""
 
     source: KernelSource
-    compiled: _Library
+    library: ctypes.CDLL
     number: int
 
     @property
@@ -136,7 +127,7 @@ class EmulatedDevice:
     ) -> None:
         self.counts = Counts()
         self.allocated_bytes = 0
-        self._seed, self._build, self._is_random = seed, build, is_random
+        self._seeds, self._build, self._is_random = _seeds(seed), build, is_random
         self._memory_bytes = memory_bytes
         self._kernels: dict[tuple[str, str, tuple[tuple[str, int], ...]], HostKernel] = {}
 
@@ -178,6 +169,21 @@ class EmulatedDevice:
         library = _library("given.cu", text, (), self._build)
         return _kernel(library, tuple(source.parsed("given.cu", text)), name)
 
+    @property
+    def driver_path(self) -> str:
+        return str(fake_driver_path(self._build))
+
+    def driver_function(self, kernel: Kernel) -> int | None:
+        # Numba's simulator is Python, and a traced launch has to name its buffers.
+        if isinstance(kernel, SimulatedKernel) or self._build == "traced":
+            return None
+        found = cast(HostKernel, kernel)
+        sizes = tuple(
+            8 if each.dtype is None else np.dtype(each.dtype).itemsize
+            for each in found.source.parameters
+        )
+        return _driver_function(self.driver_path, found.library, found.number, sizes)
+
     def stream(self) -> EmulatedStream:
         return EmulatedStream(self)
 
@@ -207,20 +213,18 @@ class EmulatedDevice:
             *(_Region(each.array.ctypes.data, each.nbytes) for each in buffers)
         )
         counts = (ctypes.c_uint64 * len(_COUNTS))()
-        with kernel.compiled.lock:
-            self._seed = (self._seed * 6364136223846793005 + 1442695040888963407) % (1 << 64)
-            problem = kernel.compiled.loaded.host_cuda_launch(
-                ctypes.c_uint32(kernel.number),
-                (ctypes.c_uint32 * 3)(grid, 1, 1),
-                (ctypes.c_uint32 * 3)(block, 1, 1),
-                ctypes.c_uint64(shared_bytes),
-                pointers,
-                regions,
-                ctypes.c_uint32(len(buffers)),
-                ctypes.c_uint64(self._seed >> 16),
-                ctypes.c_uint32(self._is_random),
-                counts,
-            )
+        problem = kernel.library.host_cuda_launch(
+            ctypes.c_uint32(kernel.number),
+            (ctypes.c_uint32 * 3)(grid, 1, 1),
+            (ctypes.c_uint32 * 3)(block, 1, 1),
+            ctypes.c_uint64(shared_bytes),
+            pointers,
+            regions,
+            ctypes.c_uint32(len(buffers)),
+            ctypes.c_uint64(next(self._seeds)),
+            ctypes.c_uint32(self._is_random),
+            counts,
+        )
         self.counts.add(counts)
         if problem is not None:
             raise EmulationError(f"kernel `{kernel.name}`: {problem.decode()}")
@@ -330,18 +334,35 @@ def _value(argument: Argument) -> Any:
     return ctypes.c_void_p(_array(argument).ctypes.data)
 
 
-def _kernel(library: _Library, found: Sequence[KernelSource], name: str) -> HostKernel:
+def _kernel(library: ctypes.CDLL, found: Sequence[KernelSource], name: str) -> HostKernel:
     kernel = next(each for each in found if each.name == name)
-    return HostKernel(kernel, library, library.loaded.host_cuda_entry(name.encode()))
+    return HostKernel(kernel, library, library.host_cuda_entry(name.encode()))
+
+
+def _seeds(seed: int) -> Iterator[int]:
+    """A seed for each launch; asked for by several threads at once, each gets its own."""
+    return map(_mixed, count(seed << 32))
+
+
+def _mixed(state: int) -> int:
+    return (state * 6364136223846793005 % (1 << 64)) >> 16
 
 
 @cache
-def _library(file: str, text: str, defines: tuple[tuple[str, int], ...], build: Build) -> _Library:
-    return _Library(_loaded(library_path(file, text, defines, build)))
+def _driver_function(path: str, library: ctypes.CDLL, number: int, sizes: tuple[int, ...]) -> int:
+    driver = ctypes.CDLL(path)
+    driver.fake_function.restype = ctypes.c_uint64
+    launch = ctypes.cast(library.host_cuda_launch, ctypes.c_void_p)
+    given = (ctypes.c_uint64 * len(sizes))(*sizes)
+    arguments = (launch, ctypes.c_uint32(number), ctypes.c_uint32(len(sizes)), given)
+    return int(driver.fake_function(*arguments))
 
 
-def _loaded(path: Path) -> ctypes.CDLL:
-    library = ctypes.CDLL(str(path))
+@cache
+def _library(
+    file: str, text: str, defines: tuple[tuple[str, int], ...], build: Build
+) -> ctypes.CDLL:
+    library = ctypes.CDLL(str(library_path(file, text, defines, build)))
     library.host_cuda_launch.restype = ctypes.c_char_p
     library.host_cuda_entry.restype = ctypes.c_uint32
     return library

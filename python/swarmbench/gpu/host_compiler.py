@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Literal
@@ -27,6 +27,8 @@ _BUILD_FLAGS: dict[Build, tuple[str, ...]] = {
 #: What a traced build's kernels are compiled with beside that; no sanitizer is linked, for what it
 #: calls is in `tracing.cpp`.
 _TRACED_KERNEL = "-fsanitize=thread"
+#: The fake driver's parts, which know nothing of the emulator but the type of one function.
+_DRIVER = ("fake_driver.h", "fake_driver.cpp", "fake_streams.cpp", "fake_control.cpp")
 _RUNTIME: dict[Build, tuple[str, ...]] = {
     "plain": ("host_cuda.cpp",),
     "address": ("host_cuda.cpp",),
@@ -66,24 +68,46 @@ def library_path(file: str, text: str, defines: tuple[tuple[str, int], ...], bui
         runtime = [str(_runtime(part, build)) for part in _RUNTIME[build]]
         _compile(file, (*flags, "-shared", str(kernels), *runtime), target)
 
-    digest = _digest((wrapper, build, *flags), source.DIRECTORY.glob("*.cuh"))
+    headers = source.DIRECTORY.glob("*.cuh")
+    digest = _digest((wrapper, build, *flags), (*_emulator_files(), *headers))
     return cached_file(f"emulated/{Path(file).stem}-{digest}.so", make)
+
+
+def fake_driver_path(build: Build) -> Path:
+    """The shared library that stands for the CUDA driver where there is no card.
+
+    Raises `MachineError` where there is no compiler.
+    """
+    files = [_EMULATOR / name for name in _DRIVER]
+    flags = (*_BUILD_FLAGS[build], "-pthread", "-shared")
+    sources = (str(path) for path in files if path.suffix == ".cpp")
+    digest = _digest((build, *flags), files)
+    return cached_file(
+        f"emulated/fake_driver-{digest}.so",
+        lambda target: _compile("fake_driver.cpp", (*flags, *sources), target),
+    )
 
 
 def _runtime(part: str, build: Build) -> Path:
     """A part of the emulator as an object file."""
-    digest = _digest((part, build), [source.DIRECTORY / "common.cuh"])
+    headers = [source.DIRECTORY / "common.cuh"]
+    digest = _digest((part, build), (*_emulator_files(), *headers))
     flags = (*_BUILD_FLAGS[build], "-c", str(_EMULATOR / part))
     return cached_file(
         f"emulated/{Path(part).stem}-{digest}.o", lambda target: _compile(part, flags, target)
     )
 
 
-def _digest(words: Iterable[str], headers: Iterable[Path]) -> str:
-    """What a compiled file depends on: words, headers, the emulator, the compiler and its flags."""
+def _emulator_files() -> Iterator[Path]:
+    """The files of the emulator, without those of the fake driver."""
+    found = (path for path in _EMULATOR.iterdir() if path.suffix in (".h", ".cpp"))
+    return (path for path in found if path.name not in _DRIVER)
+
+
+def _digest(words: Iterable[str], files: Iterable[Path]) -> str:
+    """What a compiled file depends on: words, files, the compiler and its flags."""
     digest = hashlib.sha256("\0".join((*words, *_FLAGS, compiler())).encode())
-    parts = (path for path in _EMULATOR.iterdir() if path.suffix in (".h", ".cpp"))
-    for path in sorted((*parts, *headers)):
+    for path in sorted(files):
         digest.update(path.read_bytes())
     return digest.hexdigest()[:24]
 

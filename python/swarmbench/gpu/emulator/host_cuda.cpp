@@ -7,6 +7,7 @@
 
 #include <cstdio>
 #include <cstdlib>
+#include <mutex>
 #include <vector>
 
 #if defined(__SANITIZE_ADDRESS__)
@@ -360,10 +361,15 @@ extern "C" {
 
 extern const Entry host_cuda_entries[];
 
-// Runs entry `number`. Returns null, or what went wrong; `traced` gets the counts of a traced build.
+// Runs entry `number`; of launches in several threads one waits for the other. Returns null, or what
+// went wrong, which is the calling thread's until its next launch; `traced` gets the counts of a
+// traced build.
 const char* host_cuda_launch(u32 number, const u32* grid, const u32* block, u64 shared_bytes,
                              void** arguments, const tracing::Region* regions, u32 region_count,
                              u64 seed, u32 is_random, tracing::Counts* traced) {
+    static std::mutex one_at_a_time;
+    static thread_local char said[sizeof trouble];
+    const std::lock_guard guard(one_at_a_time);
     if (stacks == nullptr) {
         void* mapped = mmap(nullptr, THREADS_MAX * STACK_BYTES, PROT_READ | PROT_WRITE,
                             MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -398,7 +404,8 @@ const char* host_cuda_launch(u32 number, const u32* grid, const u32* block, u64 
     }
     tracing::end(traced);
     free(dynamic);
-    return trouble[0] ? trouble : nullptr;
+    memcpy(said, trouble, sizeof said);
+    return said[0] ? said : nullptr;
 }
 
 u32 host_cuda_entry(const char* name) {
