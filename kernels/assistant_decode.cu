@@ -166,10 +166,11 @@ __device__ u32 choose_token(Sequence& own, const i8* embedding, f32 logit_scale,
 //   x = E[row(token)]; for each layer: x += M attend(A norm(x)); x += N max(W norm(x), 0)
 //   next token = the first largest of E norm(x)
 //
-// Work    per position: every weight of the layers read once, a byte and two operations each, and
-//         the embedding's at the last of the prompt and those behind it; 8 bytes of keys and values
-//         per position so far, layer and width. Bound by what one multiprocessor reads from the
-//         cache: a block per sequence, as many sequences at once as there are multiprocessors.
+// Work    per position: every weight of the layers read once, a byte and three multiply-adds each
+//         (a vector has three digits), and the embedding's at the last of the prompt and those
+//         behind it; 8 bytes of keys and values and two multiply-adds per position so far, layer
+//         and width. Bound by what one multiprocessor reads from the cache: a block per sequence,
+//         as many sequences at once as there are multiprocessors.
 // Launch  a block of 768 threads (any whole warps) per sequence, all of an answer in one launch.
 // Needs   matrices of whole rows behind the embedding; `asked` holds prompts of up to 32 tokens,
 //         `cache` room for 2 * LAYERS * 96 * WIDTH floats per sequence. Answers `first` to `until`

@@ -87,8 +87,9 @@ look_up(const i8* __restrict__ embedding, const u32* __restrict__ asked,
 //   q, k, v = A[head] norm(x); x += M[:, head] softmax(q K / root(width)) V
 //
 // Work    per head and position: its share of 4 WIDTH^2 bytes of weights, 8 bytes of keys and
-//         values per position so far and dimension read; two operations a byte. Bound by latency:
-//         a launch of so few bytes is shorter than the way to memory.
+//         values per position so far and dimension read; three multiply-adds a weight, one a key
+//         and a value. Bound by latency: a launch of so few bytes is shorter than the way to
+//         memory.
 // Launch  a block of 512 threads (any whole warps) per head.
 // Needs   `step` counts the launches of an answer but for `look_up` and `choose`; the vector that
 //         it adds to was cleared.
@@ -145,7 +146,7 @@ attend_head(const i8* __restrict__ layer, const float2* __restrict__ rotations,
 //
 //   h = max(W[slice] norm(x), 0); x += N[:, slice] h
 //
-// Work    per 32 hidden values: 64 WIDTH bytes of weights read, two operations each. Bound by
+// Work    per 32 hidden values: 64 WIDTH bytes of weights read, three multiply-adds each. Bound by
 //         latency, as `attend_head`.
 // Launch  a block of 256 threads (any whole warps) per 32 hidden values: grid = WIDTH / 8.
 // Needs   as `attend_head`.
@@ -175,8 +176,8 @@ think(const i8* __restrict__ layer, u64* __restrict__ streams, u32 step, f32 sca
 //
 //   logits[v] = E[v] norm(x); token = the first v of the largest
 //
-// Work    per token: every weight of the embedding read once, two operations each; bound by memory
-//         or the cache. `logits` is written where `keeps` is not 0.
+// Work    per token: every weight of the embedding read once, three multiply-adds each; bound by
+//         memory or the cache. `logits` is written where `keeps` is not 0.
 // Launch  two blocks of 256 threads (any whole warps) per multiprocessor; any grid. The last block
 //         that ends writes the token.
 // Needs   `best`, of two words, 0 before the first launch and left so; `step` as `attend_head`.

@@ -75,7 +75,26 @@ __device__ __forceinline__ u16 float_to_half(f32 value) {
     asm("cvt.rn.f16.f32 %0, %1;" : "=h"(bits) : "f"(value));
     return bits;
 }
+
+// What the emulator counts of an op's arithmetic (`Cost`), where it happens; on a card nothing.
+// Of intrinsics `__dp4a` counts four products, `__fmul_rn`, `__fmaf_rn` and their doubles one.
+__device__ __forceinline__ void count_multiply_adds(u32) {}
+__device__ __forceinline__ void count_random_draw() {}
+__device__ __forceinline__ void count_comparison() {}
 #endif
+
+// Products that an op is made of, where no intrinsic says so.
+template <class T>
+__device__ __forceinline__ T product(T left, T right) {
+    count_multiply_adds(1);
+    return left * right;
+}
+
+template <class T>
+__device__ __forceinline__ T multiply_add(T left, T right, T sum) {
+    count_multiply_adds(1);
+    return left * right + sum;
+}
 
 struct Words {
     u32 x, y, z, w;
@@ -83,6 +102,7 @@ struct Words {
 
 // Philox4x32-10 (Salmon et al., SC 2011): four random words of a counter under a 64-bit key.
 __device__ __forceinline__ Words philox(Words counter, u32 key0, u32 key1) {
+    count_random_draw();
 #pragma unroll
     for (u32 round = 0; round < 10; ++round) {
         const u32 high0 = __umulhi(0xD2511F53u, counter.x), low0 = 0xD2511F53u * counter.x;

@@ -37,7 +37,8 @@ __device__ __forceinline__ void enter(u32 individual, u32 population, f32 fitnes
 //
 //   genes[i][g] = 5.12 * (2^-23 * (word >> 8) - 1)   of Philox's block (g, i, 0, 0)
 //
-// Work    per individual: 4 * row bytes and a rank of 8 bytes written. Bound by writing.
+// Work    per individual: 4 * row bytes and a rank of 8 bytes written; a Philox block and eight
+//         multiplications per four genes, then those of the judging. Bound by writing.
 // Launch  eight threads per individual: block = 256, any grid; the threads go on by strides.
 // Needs   rows of whole groups of 64 genes, 16-byte aligned.
 // Checked against genetics.initial and fitness_of: exact.
@@ -146,8 +147,10 @@ extern "C" __global__ void evolution_lead(u32 elites, const u64* ranks, const u3
 //
 //   child[g] = clip(parent[second[g]][g] + (mutates[g] ? sigma * N(0, 1) : 0), -5.12, 5.12)
 //
-// Work    per child and gene: 8 bytes read, 4 written, about 80 operations, of which Philox and the
-//         normal variates are two thirds. Bound by arithmetic while the population is cached.
+// Work    per child and gene: 8 bytes read, 4 written, about 80 operations, of which an eighth of a
+//         Philox block and 11 multiplications for the normal variates are two thirds; judging takes
+//         1 multiplication (sphere), 9 (Rastrigin) or 24 (the network), the digest one. Bound by
+//         arithmetic while the population is cached.
 // Launch  eight threads per individual, `teams` of them a block: block = 8 * teams, any grid; the
 //         threads go on by strides. Shared memory: 4 * (20 + teams * control words) bytes and not
 //         less than 16 KiB, which the last block names the best in.

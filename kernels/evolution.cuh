@@ -118,8 +118,8 @@ struct Digest {
 
     __device__ __forceinline__ void add(u32 individual, u32 line, f32 first, f32 second) {
         const u32 weight = (2 * individual + 1) * INDIVIDUAL_WEIGHT + line * LINE_WEIGHT;
-        lanes[0] += __float_as_uint(first) * weight;
-        lanes[1] += __float_as_uint(second) * weight;
+        lanes[0] = multiply_add(__float_as_uint(first), weight, lanes[0]);
+        lanes[1] = multiply_add(__float_as_uint(second), weight, lanes[1]);
     }
 
     // By one thread of a team.

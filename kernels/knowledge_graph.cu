@@ -87,8 +87,8 @@ extern "C" __global__ void fill_pool(u32 keys, u32 nodes, u32 octaves, u64 base,
 //                where the batch is a window of a pool of 2 half keys; else 0
 //
 // Work    per key: 8 bytes of key, 16 per probed window of four slots, 64 of the record for a hit
-//         (one miss in some hundred reads a record too); 12 bytes written.
-//         Bound by random 64-byte reads.
+//         (one miss in some hundred reads a record too); 12 bytes written. Every thread draws the
+//         window by a Philox block of its own. Bound by random 64-byte reads.
 // Launch  four lanes per key: grid = ceil(4 count / 256), block = 256.
 // Needs   records 64-byte aligned; half = 0 or count <= half; a table with an empty slot.
 // Checked against KnowledgeGraph.reference: exact, no tolerance.

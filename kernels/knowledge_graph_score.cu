@@ -52,8 +52,8 @@ struct Products {
     f64 with_query, with_itself;
 
     __device__ __forceinline__ void add(f32 component, f32 asked) {
-        with_query += f64(component) * asked;
-        with_itself += f64(component) * component;
+        with_query = multiply_add(f64(component), f64(asked), with_query);
+        with_itself = multiply_add(f64(component), f64(component), with_itself);
     }
 };
 

@@ -242,8 +242,8 @@ __device__ __forceinline__ i32 whole_dot(const uint4* high, const uint4* low, u3
 //   codes first and by both where that did not rule the vector out
 //
 // Work    per vector: dims / 2 bytes read, and 16 per tile of 32; per vector not ruled out dims / 2
-//         more. 2 dims operations per query. Bound by memory for one query, by integer dot
-//         products for 16.
+//         more. dims multiply-adds for each of QUERIES, and 2 dims for a query that did not rule it
+//         out. Bound by memory for one query, by integer dot products for 16.
 // Launch  a warp per tile, in strides: any grid, block = 256 (any multiple of 32); QUERIES × 32
 //         bytes of dynamic shared memory per 32 dimensions.
 // Needs   planes and spans as `encode_vectors` writes them; queries <= QUERIES; heads' counts 0.

@@ -116,8 +116,9 @@ __device__ void conclude(const Span& span, u64 sequence, const u64* sums, u32* o
 //   length[b] = 4 + groups + 64 * sum(width), or the block's own where that is not shorter
 //   lane      = rotate_left(lane ^ word, 13) * prime, 64 lanes a block, folded in order
 //
-// Work    per group: 2048 bytes read, 4 written, or 2048 where it is stored. Bound by memory; 64
-//         lanes make a checksum, whose steps come one after the other (3 us for 96 KiB).
+// Work    per group: 2048 bytes read, 4 written, or 2048 where it is stored; a multiplication a
+//         word. Bound by memory; 64 lanes make a checksum, whose steps come one after the other (3
+//         us for 96 KiB).
 // Launch  a block per block of the chunk, of 64 to 256 threads, any grid; the blocks go on by
 //         strides; 2048 bytes of shared memory a warp.
 // Needs   blocks of whole groups; a frame whose first block is 16-byte aligned; spans of a chunk in

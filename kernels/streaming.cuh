@@ -126,7 +126,7 @@ struct Checksum {
 #pragma unroll 8
         for (u32 stripe = 0; stripe < groups * (GROUP / LANES); ++stripe) {
             const u32 mixed = value ^ words[word_place(4 * stripe + row, column)];
-            value = (mixed << 13 | mixed >> 19) * PRIME;
+            value = product(mixed << 13 | mixed >> 19, PRIME);
         }
     }
 
@@ -137,7 +137,7 @@ struct Checksum {
         __syncthreads();
         u64 folded = bytes * FOLD;
         for (u32 number = 0; threadIdx.x == 0 && number < LANES; ++number) {
-            const u64 mixed = (folded ^ room[number]) * FOLD;
+            const u64 mixed = product(folded ^ room[number], FOLD);
             folded = mixed ^ mixed >> 32;
         }
         return folded;
@@ -145,7 +145,7 @@ struct Checksum {
 };
 
 __device__ __forceinline__ u64 folded_with(u64 folded, u64 sum) {
-    return ((folded << 29 | folded >> 35) ^ sum) * FOLD;
+    return product((folded << 29 | folded >> 35) ^ sum, FOLD);
 }
 
 // Whether this is the launch's last block to come here: it sees what thread 0 of all wrote before.

@@ -162,8 +162,9 @@ __device__ u64 restore(Block* here, uint4* target, uint4* tile) {
 //
 //   word[i] = word[i - 1] + unzigzag(code[i]); checksum(chunk) = the header's
 //
-// Work    per group: 64 * width bytes read, or 2048 of a stored one, and 2048 written. Bound by
-//         memory; in shared memory a word is written three times and read five times.
+// Work    per group: 64 * width bytes read, or 2048 of a stored one, and 2048 written; a
+//         multiplication a word. Bound by memory; in shared memory a word is written three times
+//         and read five times.
 // Launch  a block per block of the chunk, of 64 to 256 threads, any grid; the blocks go on by
 //         strides; 2048 bytes of shared memory a warp.
 // Needs   a frame whose start is 4-byte aligned and that is as long as `frame_bytes`, or as the
@@ -212,7 +213,7 @@ extern "C" __global__ void __launch_bounds__(256, 3)
 //
 //   checksum = the blocks' checksums, folded in order
 //
-// Work    per group: 2048 bytes read. Bound by memory.
+// Work    per group: 2048 bytes read, a multiplication a word. Bound by memory.
 // Launch  a block per block of the chunk, of 64 to 256 threads, any grid; the blocks go on by
 //         strides; 2048 bytes of shared memory a warp.
 // Needs   blocks of whole groups; where it delivers, the source's checksum in the state.

@@ -19,6 +19,7 @@ struct FewPatterns {
 
     __device__ __forceinline__ u32 seen(u32 number) const { return load_streaming(looks + number); }
     __device__ __forceinline__ u32 left(u32 look) const {
+        count_comparison();
         return tables[type_seen(look)] & tables[256 + count_seen(look)] &
                tables[512 + (value_seen(look) & 0xFF)];
     }

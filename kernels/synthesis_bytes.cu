@@ -30,6 +30,7 @@ struct BytePatterns {
         return ((window & masks[family]) ^ family * 0x7F4A7C15u) * 0x9E3779B1u;
     }
     __device__ __forceinline__ bool is_let_through(u32 hash) const {
+        count_comparison();
         const u32 bit = hash >> filter_shift;
         return filter[bit / 32] >> bit % 32 & 1;
     }
@@ -42,6 +43,7 @@ struct BytePatterns {
 
     // A demand is a byte, and above it whether it is one.
     __device__ __forceinline__ bool occurs(u32 pattern, u32 position) const {
+        count_comparison();
         const u32 start = first[pattern], size = first[pattern + 1] - start;
         if (size > length - position) return false;
         const u8* here = reinterpret_cast<const u8*>(text) + position;

@@ -19,6 +19,7 @@ __device__ __forceinline__ u32 level_of(uint4 place) { return place.w >> 8 & 0xF
 __device__ __forceinline__ u32 flags_of(uint4 place) { return place.w >> 16; }
 
 __device__ __forceinline__ bool accepts(uint4 place, uint4 node) {
+    count_comparison();
     return ((node.w ^ place.z) & place.z >> 16) == 0 && ((node.x ^ place.x) & place.y) == 0;
 }
 
@@ -99,6 +100,7 @@ __device__ __forceinline__ u32 class_of(u32 count) { return min(count, CLASSES -
 // eleven bits of the value.
 __device__ __forceinline__ u32 kinds_at(const u32* shapes, const u32* values, u32 type, u32 count,
                                         u32 value) {
+    count_comparison();
     return shapes[type] >> class_of(count) & values[value & 0xFF] >> (value >> 8 & 7) & 0x01010101u;
 }
 

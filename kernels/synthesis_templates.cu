@@ -20,8 +20,11 @@ __device__ __forceinline__ u32 agreeing(const u32* table, u32 words, u32 word, c
     for (u32 at = 0; at < TOKENS / 2; at += 2) {
         const u32 row[4] = {rows[at].x, rows[at].y, rows[at + 1].x, rows[at + 1].y};
 #pragma unroll
-        for (u32 position = 0; position < 4; ++position)
-            if (left != 0) left &= table[u64(row[position]) * words + word];
+        for (u32 position = 0; position < 4; ++position) {
+            if (left == 0) continue;
+            count_comparison();
+            left &= table[u64(row[position]) * words + word];
+        }
         if (!__any_sync(FULL, left != 0)) return 0;
     }
     return left;
@@ -34,7 +37,7 @@ __device__ __forceinline__ u32 agreeing(const u32* table, u32 words, u32 word, c
 //
 // Work    per tree 64 bytes and a row number for each token read, 4 bytes written; per 1024
 //         templates a row of 128 bytes for each position until none is left (about a third of
-//         them). Bound by the second-level cache's reads.
+//         them), a comparison for each word of it. Bound by the second-level cache's reads.
 // Launch  a warp a tree; any grid; blocks of whole warps. Shared memory: 8 * (34 + block) bytes.
 //         `templates_write` follows with the same grid and block.
 // Needs   a row number for each of 64 positions and 256 tokens; rows of `words` words, zero beyond

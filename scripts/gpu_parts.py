@@ -20,7 +20,7 @@ from swarmbench import machine
 from swarmbench.components import COMPONENTS
 from swarmbench.components.base import Component
 from swarmbench.components.cuda import CUDA
-from swarmbench.components.cuda.base import CudaOperation
+from swarmbench.components.cuda.base import Cost, CudaOperation
 from swarmbench.errors import SwarmbenchError
 from swarmbench.gpu.device import Device
 from swarmbench.gpu.found import open_device
@@ -70,7 +70,7 @@ def solo(out: Path) -> None:
 
 def timed(lane: CudaOperation, op: str) -> dict[str, Any]:
     """Times of one op type and what its answers were, or what stopped it."""
-    times_ns, units, moved, checked, wrong = [], 0, 0, 0, 0
+    times_ns, units, done_all, checked, wrong = [], 0, Cost(0, 0), 0, 0
     try:
         lane.run(op, 0)
         until = time.perf_counter() + SOLO_S
@@ -79,8 +79,7 @@ def timed(lane: CudaOperation, op: str) -> dict[str, Any]:
             done = lane.run(op, len(times_ns) + 1)
             times_ns.append(time.perf_counter_ns() - began)
             verified, violations = lane.verify()
-            cost = lane.cost(op)
-            units, moved = units + done.units, moved + cost.bytes_read + cost.bytes_written
+            units, done_all = units + done.units, done_all + lane.cost(op)
             checked, wrong = checked + verified, wrong + violations
     except (SwarmbenchError, RuntimeError) as error:
         return {"problem": f"{type(error).__name__}: {error}"}
@@ -90,7 +89,10 @@ def timed(lane: CudaOperation, op: str) -> dict[str, Any]:
         "median_ns": median(times_ns),
         "p99_ns": float(np.percentile(times_ns, 99)),
         "units_s": units / total_s,
-        "bytes_s": moved / total_s,
+        "bytes_s": (done_all.bytes_read + done_all.bytes_written) / total_s,
+        "multiply_adds_s": done_all.multiply_adds / total_s,
+        "random_draws_s": done_all.random_draws / total_s,
+        "comparisons_s": done_all.comparisons / total_s,
         "verified": checked,
         "violations": wrong,
     }

@@ -8,11 +8,12 @@ from typing import cast
 
 import pytest
 
+import costs
 from swarmbench import _native
 from swarmbench.components import COMPONENTS
 from swarmbench.components.base import Arrays, agree
 from swarmbench.components.cuda import CUDA
-from swarmbench.components.cuda.base import CudaComponent, CudaOperation
+from swarmbench.components.cuda.base import Cost, CudaComponent, CudaOperation
 from swarmbench.gpu.device import Device
 from swarmbench.gpu.emulated import Build, EmulatedDevice
 from swarmbench.gpu.found import open_device
@@ -22,8 +23,6 @@ SEED = secrets.randbits(32)
 KEYS = (0, 1, 12_345, 7 << 48 | 1_234_567)
 #: Operations of a run; more than any component leaves unchecked in a row.
 RUN_OPS = 24
-#: How far counted bytes may be from declared ones.
-COST_TOLERANCE = 0.05
 
 #: The emulator, and where there is one the card.
 every_device = pytest.mark.parametrize(
@@ -123,30 +122,25 @@ def test_the_native_component_counts_the_same_units(name: str, op: str, kind: st
 
 
 @every_op
-def test_every_access_is_in_bounds_ordered_and_as_many_as_declared(name: str, op: str) -> None:
+def test_accesses_are_in_bounds_and_ordered_and_all_work_is_as_declared(name: str, op: str) -> None:
     """The traced build stops at an access outside the buffers and at a data race."""
     traced = operation(name, "traced")
-    device = traced_device(traced)
-    before = (device.counts.distinct_read_bytes, device.counts.distinct_written_bytes)
-    traced.run(op, KEYS[2])
-    found = (
-        device.counts.distinct_read_bytes - before[0],
-        device.counts.distinct_written_bytes - before[1],
-    )
-    cost = traced.cost(op)
-    for what, counted, declared in zip(
-        ("read", "written"), found, (cost.bytes_read, cost.bytes_written), strict=True
-    ):
-        assert abs(counted - declared) <= COST_TOLERANCE * max(counted, declared), (
-            f"{name} {op}: {counted} bytes {what}, {declared} declared, seed {SEED}"
-        )
+    with costs.followed(traced) as done:
+        traced.run(op, KEYS[2])
+    costs.check(done, traced.cost(op), f"{name} {op}, seed {SEED}")
     assert traced.verify()[1] == 0
 
 
-def traced_device(traced: CudaOperation) -> EmulatedDevice:
-    device = traced.device
-    assert isinstance(device, EmulatedDevice)
-    return device
+@pytest.mark.parametrize("kind", costs.KINDS)
+def test_a_declared_cost_that_is_off_by_a_tenth_is_seen(kind: str) -> None:
+    done = dict.fromkeys(costs.KINDS, 100)
+    costs.check(done, Cost(**done), "right")
+    for declared in (0, 90, 110):
+        with pytest.raises(AssertionError, match=f"100 {kind.replace('_', ' ')}, {declared} decl"):
+            costs.check(done, Cost(**done | {kind: declared}), "wrong")
+    nothing = dict.fromkeys(costs.KINDS, 0)
+    with pytest.raises(AssertionError, match=r"0 .*, 1 declared"):
+        costs.check(nothing, Cost(**nothing | {kind: 1}), "none")
 
 
 @every_device

@@ -8,6 +8,7 @@ from functools import cache
 import numpy as np
 import pytest
 
+import costs
 from swarmbench.components import intents
 from swarmbench.components.assistant import Assistant, learned
 from swarmbench.components.base import agree, same_arrays
@@ -163,13 +164,9 @@ def test_an_answer_moves_what_it_declares_and_no_access_races(
     )
     native = component.prepare(seed=SEED, threads=2).native
     lane = CudaAssistant(component, native, device, SEED).operation(block=64, speech=speech)
-    before = (device.counts.distinct_read_bytes, device.counts.distinct_written_bytes)
-    lane.run("generate", SEED)
-    read = device.counts.distinct_read_bytes - before[0]
-    written = device.counts.distinct_written_bytes - before[1]
-    cost = lane.cost("generate")
-    assert abs(read - cost.bytes_read) <= 0.05 * read, f"seed {SEED}, {read}, {cost}"
-    assert abs(written - cost.bytes_written) <= 0.05 * written, f"seed {SEED}, {written}, {cost}"
+    with costs.followed(lane) as done:
+        lane.run("generate", SEED)
+    costs.check(done, lane.cost("generate"), f"seed {SEED}")
 
 
 @pytest.mark.parametrize("model", SHAPES)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import costs
 from swarmbench import _native
 from swarmbench.components import embeddings, graphs
 from swarmbench.components.base import Arrays, same_arrays
@@ -325,14 +326,9 @@ def test_accesses_are_ordered_and_as_declared_at_other_sizes(
     device = lane.device
     assert isinstance(device, EmulatedDevice)
     for op in ops:
-        read, written = device.counts.distinct_read_bytes, device.counts.distinct_written_bytes
-        lane.run(op, secrets.randbits(32))
-        read = device.counts.distinct_read_bytes - read
-        written = device.counts.distinct_written_bytes - written
-        cost = lane.cost(op)
-        found = (read, cost.bytes_read, written, cost.bytes_written)
-        assert abs(read - cost.bytes_read) <= 0.1 * read, f"{op}: {found}, seed {SEED}"
-        assert abs(written - cost.bytes_written) <= 0.1 * written, f"{op}: {found}, seed {SEED}"
+        with costs.followed(lane) as done:
+            lane.run(op, secrets.randbits(32))
+        costs.check(done, lane.cost(op), f"{op}, seed {SEED}", tolerance=0.1)
         assert lane.verify()[1] == 0
 
 

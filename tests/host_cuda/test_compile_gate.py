@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from swarmbench.gpu import compiler, source
@@ -105,3 +107,25 @@ extern "C" __global__ void __launch_bounds__(256) add(const u32* __restrict__ in
     assert kernel.signature == "const u32* in, u32 count, u32* out"
     with pytest.raises(ValueError, match="give scalars as u8"):
         list(source.parsed("add.cu", text.replace("u32 count", "int count")))
+
+
+@pytest.mark.parametrize(
+    "file", ["consensus_elect.cu", "evolution.cu", "streaming.cu", "synthesis_templates.cu"]
+)
+def test_what_the_emulator_counts_is_no_code_on_a_card(
+    file: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def without(text: str) -> str:
+        found, times = re.subn(r"(?m)^ +count_\w+\(\d?\);$", "", text)
+        counted.append(times)
+        return found
+
+    options = ("--std=c++17", "--device-as-default-execution-space", "--gpu-architecture=sm_90")
+    counted: list[int] = []
+    whole = compile_text(source.text_of(file), file, options)[0]
+    headers = compiler._headers()
+    monkeypatch.setattr(
+        compiler, "_headers", lambda: {name: without(text) for name, text in headers.items()}
+    )
+    assert compile_text(without(source.text_of(file)), file, options)[0] == whole
+    assert sum(counted) >= 3

@@ -53,6 +53,23 @@ extern "C" __global__ void warps(const u32* in, u32* out) {
     mine[11 * width] = warp_max(value) - warp_min(value);
 }
 """
+#: Of each kind of arithmetic that counts some, and some that does not.
+ARITHMETIC = """
+#include "common.cuh"
+extern "C" __global__ void arithmetic(u32 rounds, f32* out) {
+    f32 sum = 0;
+    u32 word = threadIdx.x;
+    for (u32 round = 0; round < rounds; ++round) {
+        word = philox({round, word, 0, 0}, 1, 2).x;
+        word = u32(__dp4a(i32(word), i32(round), 7)) * 3;
+        sum = __fmaf_rn(f32(word), 0.5f, sum) + __fmul_rn(sum, 0.25f);
+        word = multiply_add(product(word, 5u), 7u, word);
+        sum += f32(multiply_add(f64(sum), 2.0, 1.0)) * 0.5f;
+        count_comparison();
+    }
+    out[blockIdx.x * blockDim.x + threadIdx.x] = sum;
+}
+"""
 LAST_BLOCK = """
 #include "common.cuh"
 extern "C" __global__ void last_block(u32* parts, u32* done, u32* sum) {
@@ -100,6 +117,18 @@ def test_a_sum_over_a_grid_is_right_at_every_shape(grid: int, block: int, build:
         assert device.counts.distinct_read_bytes == 4 * len(values) + 8
         assert device.counts.distinct_written_bytes == 8
         assert device.counts.atomics == grid
+
+
+@pytest.mark.parametrize("build", ["plain", "traced"])
+def test_a_traced_build_alone_counts_arithmetic_by_every_thread(build: Build) -> None:
+    device = EmulatedDevice(seed=SEED, build=build)
+    out, rounds = device.empty(64, np.float32), 3
+    kernel = device.kernel_of(ARITHMETIC, "arithmetic")
+    device.stream().launch(kernel, 2, 32, [np.uint32(rounds), out])
+    counts = device.counts
+    times = 2 * 32 * rounds * (build == "traced")
+    assert counts.multiply_adds == (4 + 1 + 1 + 2 + 1) * times
+    assert (counts.random_draws, counts.comparisons) == (times, times)
 
 
 def test_warp_operations_and_barriers_give_what_they_are_defined_to() -> None:

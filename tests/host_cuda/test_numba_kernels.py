@@ -2,6 +2,7 @@
 
 import re
 import secrets
+from importlib import import_module
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,7 +15,7 @@ from swarmbench.gpu import source
 from swarmbench.gpu.compiler import CompileError
 from swarmbench.gpu.emulated import EmulatedDevice, EmulationError, HostBuffer
 from swarmbench.gpu.numba import compiling, simulated
-from swarmbench.gpu.numba.declared import Elements, parameters, u32, u32s
+from swarmbench.gpu.numba.declared import Elements, counted, parameters, u32, u32s
 from swarmbench.gpu.numba.simulated import SimulatedKernel
 
 ARCHITECTURE = 90
@@ -60,7 +61,7 @@ def test_a_file_that_is_not_there_does_not_compile_and_says_so() -> None:
 
 
 def doubled(values: u32s, count: u32) -> None:
-    """Doubles each element; `cuda` is set by `launched`."""
+    """Doubles each element."""
     at = cuda.grid(1)
     if at < count:
         values[at] = np.uint32(values[at] + values[at])
@@ -134,12 +135,25 @@ def shifted_rightly(values: u32s, count: u32) -> None:
     values[at] = kept[(at + 1) % 16]
 
 
-cuda: Any = None
+# Before a function for the device is made, which else would be one for a card.
+cuda: Any = simulated._simulator()
+philox = import_module("swarmbench.gpu.numba.words").philox
+
+
+@counted("comparisons")
+def larger(left: Any, right: Any) -> Any:
+    return left if left > right else right
+
+
+def bounded(values: u32s, count: u32) -> None:
+    """Draws a block of words for each element, and holds its own word against that of each."""
+    at = cuda.grid(1)
+    if at < count:
+        first, second, _, _ = philox(np.uint32(at), np.uint32(0), np.uint64(1), np.uint64(2))
+        values[at] = larger(larger(values[at], first), second)
 
 
 def launched(function: Any, values: Any, grid: int, block: int, build: Any = "traced") -> Any:
-    global cuda
-    cuda = simulated._simulator()
     given = tuple(
         SimpleNamespace(name=name, dtype=None if isinstance(kind, Elements) else np.dtype(kind))
         for name, kind in zip(("values", "count"), parameters(function), strict=True)
@@ -161,6 +175,14 @@ def test_the_simulator_runs_a_kernel_and_counts_what_it_moves() -> None:
     assert device.counts.launches == 1
     assert device.counts.distinct_read_bytes == device.counts.distinct_written_bytes == 160
     assert device.counts.read_bytes == 320
+
+
+@pytest.mark.parametrize("build", ["plain", "traced"])
+def test_the_simulator_counts_arithmetic_where_accesses_are_followed(build: str) -> None:
+    device, _ = launched(bounded, np.zeros(40, np.uint32), 3, 16, build)
+    times = 40 * (build == "traced")
+    assert (device.counts.random_draws, device.counts.comparisons) == (times, 2 * times)
+    assert device.counts.multiply_adds == 0
 
 
 @pytest.mark.parametrize("build", ["plain", "traced"])

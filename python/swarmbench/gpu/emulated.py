@@ -41,6 +41,9 @@ _COUNTS = (
     "shared_read_bytes",
     "shared_written_bytes",
     "atomics",
+    "multiply_adds",
+    "random_draws",
+    "comparisons",
 )
 
 
@@ -50,7 +53,8 @@ class EmulationError(DeviceLostError):
 
 @dataclass(slots=True)
 class Counts:
-    """What kernels moved, in bytes: asked for by threads, and different ones in each launch."""
+    """What kernels did: bytes that threads asked for, different ones in each launch, and the
+    arithmetic that `Cost` names. Followed by traced builds alone."""
 
     read_bytes: int = 0
     written_bytes: int = 0
@@ -59,6 +63,9 @@ class Counts:
     shared_read_bytes: int = 0
     shared_written_bytes: int = 0
     atomics: int = 0
+    multiply_adds: int = 0
+    random_draws: int = 0
+    comparisons: int = 0
     launches: int = 0
 
     def add(self, found: ctypes.Array[ctypes.c_uint64]) -> None:

@@ -13,6 +13,7 @@ from swarmbench import _native
 from swarmbench.components import populations
 from swarmbench.components.agents import Agents
 from swarmbench.components.base import Arrays, Component, same_arrays
+from swarmbench.components.cuda import agents_cost
 from swarmbench.components.cuda.base import Cost, CudaComponent, CudaOperation, Done
 from swarmbench.components.cuda.swarms import (
     FIELDS,
@@ -40,8 +41,6 @@ _BLOCKS_EACH = 8
 _COLUMN_BITS_MAX = 6
 #: What an answer begins with (count, mixed ids, born, ended, places looked at); then come ids.
 _HEADER = 8
-#: Numbers of a ledger that a turnover reads, and that it writes.
-_TURNOVER_READS, _TURNOVER_WRITES = 13, 12
 #: Ops whose answer is ids.
 _TURNOVER = ("spawn", "destroy", "destroy_oldest")
 
@@ -262,22 +261,17 @@ class AgentsLane(CudaOperation):
         last = self._last
         if op == "process" or last is None:
             return Cost(0, 0)
-        words, swarms = words_of(self._shared.slots), self._agents.swarms
-        if op == "step":
-            live = int(last.header[1])
-            return Cost(44 * live + swarms * (4 * words + 24) + 16, 44 * live + 16 * swarms + 16)
+        swarms, slots = self._agents.swarms, self._shared.slots
+        if op in _TURNOVER:
+            return agents_cost.turnover(op, last.header, len(last.ids), slots)
         if op == "tick":
-            # Of n messages to n agents these many are to different ones.
-            live = int(last.header[1])
-            each = max(live / swarms, 1.0)
-            met = live * (1.0 - (1.0 - 1.0 / each) ** each)
-            moved = 32 * live + round(8 * met) + 16
-            return Cost(moved + swarms * (4 * words + 32), moved + 24 * swarms)
-        _, _, born, ended, scanned = (int(number) for number in last.header[:5])
-        fixed = 8 * words
-        read = fixed + 8 * _TURNOVER_READS + 8 * born + 24 * ended + 8 * scanned
-        written = fixed + 8 * _TURNOVER_WRITES + 40 + 76 * born + 20 * ended + 8 * len(last.ids)
-        return Cost(read, written)
+            return agents_cost.tick(int(last.header[1]), swarms, slots)
+        host, compared = HostSwarm.on(self.device, slots), 0
+        for index in range(swarms):
+            host.download(self.stream, self._shared.swarms.row(index))
+            self.stream.synchronize()
+            compared += agents_cost.pairs_before(host, *self._shared.cell_list)
+        return agents_cost.step(int(last.header[1]), compared, swarms, slots)
 
     def _enqueue(self, op: str, key: int, swarms: Swarms, index: int, count: int) -> None:
         shared = self._shared

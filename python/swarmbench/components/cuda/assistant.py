@@ -359,7 +359,11 @@ class AssistantOperation(CudaOperation):
             shape = cuda.speaking.shape
             read, kept = self._speech.moved_bytes(shape, prompted, self._tokens)
             named = len(written) + 24 + len(grammar().kinds)
-            return Cost(read + named, kept + TEXT_BYTES + 4 * (1 + prompted))
+            return Cost(
+                read + named,
+                kept + TEXT_BYTES + 4 * (1 + prompted),
+                multiply_adds=self._speech.multiply_adds(prompted, self._tokens),
+            )
         features = intents.features_of(text, intents.tokens_of(text))
         rows = 2 * intents.LANES * len(np.unique(features))
         read = record + rows + table_bytes(text)

@@ -24,6 +24,8 @@ from swarmbench.gpu.device import Argument, Buffer, Device, Kernel, Stream
 #: Words of a prompt's record, and tokens of an answer, as `assistant_model.cuh` has them.
 ASKED_WORDS, ANSWER_TOKENS = 40, 64
 _FILE = "assistant_decode.cu"
+#: Products of e^x.
+_EXPONENTIAL = 10
 _PIECE, _DRAW_BLOCK, _SPEAK_BLOCK = 16, 256, 768
 #: Every warp measures a vector for itself, which costs time only where warps take turns.
 _SPEAK_BLOCK_EMULATED = 64
@@ -149,6 +151,25 @@ class Speech(ABC):
     def moved_bytes(cls, shape: Shape, prompted: int, tokens: int) -> tuple[int, int]:
         """Different bytes that each launch of an answer reads and writes, summed."""
 
+    def multiply_adds(self, prompted: int, tokens: int) -> int:
+        """Products of an answer: every weight with three digits, and attention."""
+        shape, positions = self._weights.shape, prompted + tokens - 1
+        attended = sum(map(self._attended, range(positions)))
+        digits = positions * shape.layer_parameters + tokens * shape.vocabulary * shape.width
+        return 3 * digits + shape.layers * attended + self._measured(positions, tokens)
+
+    def _attended(self, position: int) -> int:
+        """Products of a layer's attention: scores, weights and values of each position, then the
+        mean of what every 32 of them gave, by each dimension on its own."""
+        shape = self._weights.shape
+        groups = position // 32 + 1
+        scored = (position + 1) * (2 * shape.width + _EXPONENTIAL * shape.heads)
+        return scored + shape.width * groups * (_EXPONENTIAL + 2)
+
+    @abstractmethod
+    def _measured(self, positions: int, tokens: int) -> int:
+        """Squares that are summed up before vectors become digits, by every warp for itself."""
+
 
 class SmallSpeech(Speech):
     """A whole answer in one launch of one block."""
@@ -175,6 +196,10 @@ class SmallSpeech(Speech):
         turned = 4 * positions * shape.width // shape.heads
         read = shape.parameters + kept + turned + 4 * (1 + prompted)
         return read, kept + 4 * (tokens + shape.vocabulary) + 8
+
+    def _measured(self, positions: int, tokens: int) -> int:
+        shape = self._weights.shape
+        return (3 * shape.layers * positions + tokens) * shape.width * (self._block // 32)
 
 
 def cache_floats(shape: Shape) -> int:

@@ -115,3 +115,13 @@ class StagedSpeech(Speech):
         read += tokens * (shape.vocabulary * width + stream)
         written = positions * (2 * stream + shape.layers * (stream + 2 * 2 * stream))
         return read, written + 32 * tokens + 4 * shape.vocabulary
+
+    def _measured(self, positions: int, tokens: int) -> int:
+        """Every block measures the stream, and the part of a vector that it adds."""
+        shape = self._weights.shape
+        slices = 4 * shape.width // _SLICE
+        attending, thinking, choosing = (block // 32 for block in self._blocks)
+        layer = attending * (shape.heads + 1) * shape.width
+        layer += thinking * slices * (shape.width + _SLICE)
+        chosen = choosing * self._grid * shape.width
+        return positions * shape.layers * layer + tokens * chosen

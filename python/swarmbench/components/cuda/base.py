@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any, ClassVar, Literal
 
 from swarmbench import _native
@@ -22,11 +22,29 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What the kernels of one operation must move: different bytes of device memory that each
-    launch reads and writes, summed over the launches."""
+    """What the kernels of one operation must do, summed over their launches and threads.
+
+    `bytes_read` and `bytes_written` are different bytes of device memory that a launch reads and
+    writes. The arithmetic is what decides an op's bound where memory does not:
+
+    - `multiply_adds`: products of the op's own formula, each with the addition that takes it in:
+      `__dp4a` is four, `__fmul_rn` and `__fmaf_rn`, `product` and `multiply_add` of `common.cuh`
+      are one. Products of addresses, of hashes and inside a generator are none.
+    - `random_draws`: blocks of Philox4x32-10, words of xoshiro128++.
+    - `comparisons`: places that are held against what a pattern demands there, or a word of bits
+      against that of many patterns; pairs of agents held against how far they see.
+
+    Where the kernels of an op do none of one kind, it is 0, and that is compared too.
+    """
 
     bytes_read: int
     bytes_written: int
+    multiply_adds: int = 0
+    random_draws: int = 0
+    comparisons: int = 0
+
+    def __add__(self, other: Cost) -> Cost:
+        return Cost(*(own + more for own, more in zip(astuple(self), astuple(other), strict=True)))
 
 
 class CudaComponent(ABC):
@@ -102,4 +120,4 @@ class CudaOperation(ABC):
 
     @abstractmethod
     def cost(self, op: str) -> Cost:
-        """What the kernels of the last `run` of `op` had to move."""
+        """What the kernels of the last `run` of `op` had to move and to work out."""

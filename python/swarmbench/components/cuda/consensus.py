@@ -252,13 +252,16 @@ class ConsensusOperation(CudaOperation):
     def cost(self, op: str) -> Cost:
         if op == "elect":
             blocks = 8 * MEETING if self.lane.elect_shape().grid > 1 else 0
-            return Cost(blocks, 16 + blocks)
+            return Cost(blocks, 16 + blocks, random_draws=-(-self.consensus.agents // 4))
         batch = self.consensus.batch
         if op == "generate":
-            return Cost(self._zipf_bytes(batch) + 8 * DIGEST, 16 * batch + 8 * DIGEST)
+            read = self._zipf_bytes(batch) + 8 * DIGEST
+            return Cost(read, 16 * batch + 8 * DIGEST, random_draws=batch)
         if op == "tally":
             return self._cost_of(op, 16 * self.consensus.stored_votes, self.consensus.stored_votes)
-        return self._cost_of(op, self._zipf_bytes(batch), batch)
+        shape = self.lane.shape_of(self.lane.boxes[op], batch)
+        draws = self._last.count * drawn_by(shape.grid * shape.block, batch)
+        return self._cost_of(op, self._zipf_bytes(batch), batch) + Cost(0, 0, random_draws=draws)
 
     def _zipf_bytes(self, draws: int) -> int:
         """Slots of the table that so many draws look at, of 8 bytes."""
@@ -284,3 +287,8 @@ class ConsensusOperation(CudaOperation):
         )
         moved = int(filed + 4 * box.words + added)
         return Cost(votes_read + moved, moved)
+
+
+def drawn_by(threads: int, votes: int) -> int:
+    """Votes that so many threads draw, two at a time each, those beyond the last one too."""
+    return 2 * sum(min(threads, votes - first) for first in range(0, votes, 2 * threads))

@@ -26,6 +26,10 @@ _CONTROL_BYTES_MAX = 32 << 10
 _SUMS, _SUMS_PADDED = 17, 20
 #: Shared memory that the block which ends last names the best in.
 _LEAD_BYTES = 16 << 10
+#: Genes that a block of random words moves, and products of its four pairs of normal variates.
+_MOVED_BY_BLOCK, _NORMAL_PRODUCTS = 8, 4 * 22
+#: Products of a gene in a sum of terms; samples of the network.
+_TERM_PRODUCTS, _SAMPLES = {"sphere": 1, "rastrigin": 9}, 32
 #: One checked generation in so many is bred again by the CPU's backend.
 ORACLE_EVERY = 16
 
@@ -191,7 +195,8 @@ class Island(CudaOperation):
         return answers
 
     def cost(self, op: str) -> Cost:
-        """Distinct bytes of the launch: the parents' rows and the candidates' ranks once."""
+        """Distinct bytes of the launch: the parents' rows and the candidates' ranks once. Children
+        are drawn and varied, and everybody is judged and digested."""
         assert self._last is not None, "a generation has been bred"
         component, row = self._component, 4 * self._row
         population = component.population
@@ -204,7 +209,24 @@ class Island(CudaOperation):
         led = self._led(op)
         read += 12 * led + 4 * (_SUMS + 2)
         written = population * (row + 8) + 8 * component.elites + 4 * led + 4 * (2 * _SUMS + 3)
-        return Cost(bytes_read=read, bytes_written=written)
+        blocks = children * self._row // _MOVED_BY_BLOCK
+        return Cost(
+            bytes_read=read,
+            bytes_written=written,
+            multiply_adds=_NORMAL_PRODUCTS * blocks + population * self._row + self._judged(op),
+            random_draws=children * self._control_blocks + blocks,
+        )
+
+    def _judged(self, op: str) -> int:
+        """Products of the fitness functions: padded genes count, and teams without an individual
+        have errors of nothing."""
+        component = self._component
+        if op != "mlp":
+            return component.population * self._row * _TERM_PRODUCTS[op]
+        teams = self._grid * self._teams
+        started = -(-component.population // teams) * teams
+        each = -(-component.genome // 4) * 3 * _SAMPLES
+        return component.population * each + started * (_SAMPLES + TEAM)
 
     def _teams_that_fit(self) -> int:
         teams = BLOCK // TEAM

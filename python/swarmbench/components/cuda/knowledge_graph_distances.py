@@ -14,6 +14,7 @@ from swarmbench.components.cuda.knowledge_graph_tables import (
     Lane,
     OpSide,
     distinct,
+    draws_of_pair,
 )
 from swarmbench.gpu.device import Argument
 
@@ -159,5 +160,7 @@ class Distances(OpSide):
         # The start draws 64 ends twice, each from the first half of its draws.
         start = (4 * 64 * _LANES * 3 // 4, 5 * 4 * _LANES + 16 * _LANES)
         return Cost(
-            bytes_read=int(read) + fixed + start[0], bytes_written=int(written) + fixed + start[1]
+            bytes_read=int(read) + fixed + start[0],
+            bytes_written=int(written) + fixed + start[1],
+            random_draws=round(_LANES * draws_of_pair(self.lane.tables)),
         )

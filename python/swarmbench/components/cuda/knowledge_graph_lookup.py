@@ -109,10 +109,13 @@ class Lookup(OpSide):
         return True
 
     def cost(self) -> Cost:
-        """Keys, the windows of slots probed and the records read; nodes and digests."""
+        """Keys, the windows of slots probed and the records read; nodes and digests. Every thread
+        draws the window by itself."""
         slots, records = self._probed()
         return Cost(
-            bytes_read=8 * self.batch + 4 * slots + 64 * records, bytes_written=12 * self.batch
+            bytes_read=8 * self.batch + 4 * slots + 64 * records,
+            bytes_written=12 * self.batch,
+            random_draws=self.step.grid * self.step.block,
         )
 
     def _probed(self) -> tuple[int, int]:

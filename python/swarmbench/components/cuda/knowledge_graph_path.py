@@ -14,6 +14,7 @@ from swarmbench.components.cuda.knowledge_graph_tables import (
     START_BYTES,
     Lane,
     OpSide,
+    draws_of_pair,
 )
 from swarmbench.components.cuda.knowledge_graph_tree import depths_of, ends_of, words_with
 from swarmbench.gpu.device import Argument
@@ -162,4 +163,5 @@ class Path(OpSide):
         # The start draws both ends; the walk reads the state and two words of each node.
         read += fixed + START_BYTES[0] + looks * 48 + 8 * len(self.path or ())
         written += fixed + START_BYTES[1] + looks * 16 + 4 * len(self.path or ())
-        return Cost(bytes_read=read, bytes_written=written)
+        draws = round(draws_of_pair(self.lane.tables))
+        return Cost(bytes_read=read, bytes_written=written, random_draws=draws)

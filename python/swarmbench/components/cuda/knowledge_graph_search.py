@@ -15,12 +15,11 @@ from swarmbench.components.cuda.knowledge_graph_corpus import (
     CENTRES,
     GROUP,
     QUERIES,
-    ROW_BYTES,
     STORAGE,
-    TILE,
     Corpus,
     group_count,
 )
+from swarmbench.components.cuda.knowledge_graph_search_cost import ASK_BLOCK, cost_of_pass
 from swarmbench.components.cuda.knowledge_graph_tables import Lane, OpSide, Step
 from swarmbench.components.embeddings import SearchParameters
 from swarmbench.gpu.device import Argument, Buffer, Device
@@ -135,6 +134,14 @@ class Search:
         heads: npt.NDArray[Any] = self.slots.host_heads[: self.count * _HEAD_WORDS].view(HEAD)
         return heads
 
+    def candidates(self, first: int, size: int) -> list[U32]:
+        """The places that each of some queries of the last answer kept for scoring."""
+        rows = np.empty(size * CAPACITY, np.uint32)
+        self.lane.stream.download(rows, self._candidates(first, size))
+        self.lane.stream.synchronize()
+        kept = np.minimum(self.heads()["candidates"][first : first + size], self.capacity)
+        return [row[:count] for row, count in zip(rows.reshape(size, -1), kept, strict=True)]
+
     def _rest(self, kind: Kind, first: int, size: int, width: int) -> Iterator[Step]:
         """The launches after the queries of a pass are there."""
         lane, corpus, parameters = self.lane, self.corpus, self.corpus.parameters
@@ -169,7 +176,7 @@ class Search:
         ask += [np.uint32(parameters.clusters), *corpus.kernel_words(QUERIES, CENTRES)]
         ask += [np.uint32(is_given), np.uint32(parameters.top), asked, codes, heads]
         ask += self._best(first, size)
-        return self.lane.step("_search", "ask_queries", ask, grid=size, block=128)
+        return self.lane.step("_search", "ask_queries", ask, grid=size, block=ASK_BLOCK)
 
     def _parts(self, first: int, size: int) -> tuple[Buffer, ...]:
         slots, corpus = self.slots, self.corpus
@@ -347,52 +354,8 @@ class SearchOp(OpSide):
         return True
 
     def cost(self) -> Cost:
-        """The planes and spans once a pass, the rows that were scored, and each query's own."""
-        read = written = 0
-        for first, size, _ in passes(self.corpus.parameters.dims, self.count):
-            one = self._pass_cost(first, size)
-            read, written = read + one.bytes_read, written + one.bytes_written
-        return Cost(bytes_read=read, bytes_written=written)
-
-    def _pass_cost(self, first: int, size: int) -> Cost:
-        corpus, parameters = self.corpus, self.corpus.parameters
-        dims, top, lists = parameters.dims, parameters.top, corpus.lists
-        padded = corpus.groups * GROUP
-        heads = self.search.heads()[first : first + size]
-        read = size * 4 * dims
-        written = size * (4 * dims + padded + 12 * top + HEAD.itemsize)
-        row = max(1, ROW_BYTES[parameters.storage]) * dims
-        merged = size * top * (12 * self.search.blocks + 12)
-
-        def score(places: int) -> None:
-            nonlocal read, written
-            read += places * (row + 4) + size * 4 * dims + merged
-            written += merged + size * 8 * top
-
-        if self.kind == "approximate_search" and parameters.probes >= lists:
-            score(corpus.vectors)
-            return Cost(bytes_read=read, bytes_written=written)
-        read += lists * dims + size * dims
-        written += size * 4 * lists
-        if self.kind == "approximate_search":
-            read += size * 4 * lists
-            score(int(heads["scanned"].sum()))
-            return Cost(bytes_read=read, bytes_written=written)
-        starts = np.empty(lists + 1, np.uint32)
-        self.lane.stream.download(starts, corpus.starts)
-        candidates = np.empty(size * CAPACITY, np.uint32)
-        part = self.slots.candidates.part(first * CAPACITY, size * CAPACITY)
-        self.lane.stream.download(candidates, part)
-        self.lane.stream.synchronize()
-        nearest = np.unique(~(heads["nearest"].astype(np.uint32)))
-        score(int((starts[nearest + 1] - starts[nearest]).sum()))
-        tiles = corpus.ids.count // TILE
-        refined = int(heads["refined"][0]) * corpus.groups * 16
-        read += tiles * (512 * corpus.groups + 16) + size * padded + refined
-        kept = np.minimum(heads["candidates"], self.search.capacity)
-        rows = candidates.reshape(size, CAPACITY)
-        scored = np.unique(np.concatenate([one[:n] for one, n in zip(rows, kept, strict=True)]))
-        written += 4 * int(kept.sum())
-        read += 4 * int(kept.sum())
-        score(len(scored))
-        return Cost(bytes_read=read, bytes_written=written)
+        """What the passes over the codes had to do."""
+        whole = Cost(0, 0)
+        for first, size, width in passes(self.corpus.parameters.dims, self.count):
+            whole += cost_of_pass(self.search, self.kind, first, size, width)
+        return whole

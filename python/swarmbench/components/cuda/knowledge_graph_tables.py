@@ -43,6 +43,8 @@ BATCH = (
 LEVELS_PER_LOOK = 8
 #: Read and written by a start: 64 words of draws and the ends of rows, and the state.
 START_BYTES = (4 * 64 + 32, 200)
+#: Draws at a time for the ends of a pair, and most of them, as `knowledge_graph.cuh` has them.
+WARP, ATTEMPTS_MAX = 32, 64
 #: The mode of a traversal that has ended.
 OVER = 3
 _STATE_WORDS = max(len(TRAVERSAL), len(MEETING), len(BATCH))
@@ -316,6 +318,16 @@ class Lane:
         """One answer in so many is held against a search of the native component, which takes
         the longer the larger the graph is."""
         return max(8, min(512, self.tables.nodes >> 8))
+
+
+def draws_of_pair(tables: GraphTables) -> float:
+    """Expected random draws for the ends of a pair: a warp at a time, until both have edges."""
+    missing = (1.0 - tables.connected / tables.nodes) ** WARP
+    turns, left = 0.0, 1.0
+    for turn in range(ATTEMPTS_MAX // WARP):
+        turns += left
+        left = 1.0 - (1.0 - missing ** (turn + 1)) ** 2
+    return WARP * turns
 
 
 class OpSide(ABC):

@@ -18,6 +18,7 @@ from swarmbench.components.cuda.knowledge_graph_tables import (
     TRAVERSAL,
     Lane,
     OpSide,
+    draws_of_pair,
     words_of,
 )
 from swarmbench.gpu.device import Argument
@@ -235,7 +236,8 @@ class Tree(OpSide):
         # The states that launches leave to each other, and the tally and the sums in them.
         fixed = 8 * len(TRAVERSAL) * LEVELS_PER_LOOK * looks + 8 * 5 * found["hops"]
         read, written = read + fixed + START_BYTES[0], written + fixed + START_BYTES[1]
-        return Cost(bytes_read=read, bytes_written=written)
+        draws = round(draws_of_pair(tables))
+        return Cost(bytes_read=read, bytes_written=written, random_draws=draws)
 
 
 def are_set(bits: U32, nodes: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:

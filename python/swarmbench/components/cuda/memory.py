@@ -93,7 +93,7 @@ class Mover(CudaOperation):
         if op == "allocate":
             self.storm.read = self.storm.written = 0
             return self._allocate(key, is_checked)
-        self.link.read = self.link.written = 0
+        self.link.read = self.link.written = self.link.multiply_adds = 0
         return self._journey(op, key, is_checked)
 
     def verify(self) -> tuple[int, int]:
@@ -132,8 +132,10 @@ class Mover(CudaOperation):
 
     def cost(self, op: str) -> Cost:
         """Kernels of a journey through the file alone move nothing."""
-        part = self.storm if op == "allocate" else self.link
-        return Cost(bytes_read=part.read, bytes_written=part.written)
+        if op == "allocate":
+            return Cost(self.storm.read, self.storm.written)
+        link = self.link
+        return Cost(link.read, link.written, multiply_adds=link.multiply_adds)
 
     def _allocate(self, key: int, is_checked: bool) -> Done:
         nbytes, lifetime = self._allocation(key)

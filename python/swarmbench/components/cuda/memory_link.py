@@ -14,6 +14,8 @@ from swarmbench.gpu.device import Argument, Array, Buffer, Device, Stream
 _FILE = "memory.cu"
 #: Threads that sum a piece, those of a block, and the ones that write content.
 _TEAM, BLOCK, _GENERATE_BLOCK = 16, 64, 256
+#: Words of a piece that are summed side by side, and bytes of a stripe of one for each.
+_LANES, _STRIPE_BYTES = 64, 256
 #: Blocks to a multiprocessor of a full grid.
 _BLOCKS_EACH = 16
 #: What the kernels read and write at once.
@@ -46,7 +48,8 @@ class Pinned:
 
 
 class Link:
-    """What a lane moves blocks with; `read` and `written` add up what its kernels must move.
+    """What a lane moves blocks with; `read`, `written` and `multiply_adds` add up what its kernels
+    must move and work out.
 
     A chunk goes by the copy engine into a staging buffer and from there by a kernel that sums it to
     its place, or the other way round; chunks of different streams overlap. Whatever is given has
@@ -56,7 +59,7 @@ class Link:
     def __init__(
         self, device: Device, component: Memory, *, grid: int | None = None, block: int = BLOCK
     ) -> None:
-        self.read = self.written = 0
+        self.read = self.written = self.multiply_adds = 0
         self._streams = [device.stream() for _ in range(component.streams)]
         self._chunk_bytes = staged_bytes(component)
         self._staging = [device.empty(self._chunk_bytes, np.uint8) for _ in self._streams]
@@ -157,14 +160,17 @@ class Link:
         stream.launch(self._sum, self._grid(nbytes), self._block, arguments)
 
     def _gathered(self, first: int, nbytes: int, pieces: int, slot: int) -> list[Argument]:
-        """Which pieces a launch sums, and where their sums go; counts what it has to move."""
+        """Which pieces a launch sums, and where their sums go; counts what it has to do: a product
+        for each word of whole stripes, and every thread of a team folds a piece's lanes."""
         here = _pieces(nbytes)
+        self.multiply_adds += whole(nbytes, _STRIPE_BYTES) // 4 + here * _TEAM * _LANES
         self.read += whole(nbytes, WORD_BYTES)
         self.written += 8 * here
         first_piece = first // PIECE_BYTES
         if first_piece + here == pieces:
             self.read += 8 * pieces
             self.written += 8
+            self.multiply_adds += (pieces - 1) * _TEAM
         return [
             np.uint64(nbytes),
             np.uint32(first_piece),

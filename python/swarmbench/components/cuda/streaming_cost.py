@@ -8,6 +8,8 @@ from swarmbench.components.streaming import PACK, STORED
 
 #: Samples of a survey: groups and pieces of bytes.
 _SAMPLES, _PIECES, _PIECE_BYTES = 8, 16, 256
+#: Words that a block's checksum is folded out of.
+_LANES = 64
 #: A word of the state.
 _WORD = 8
 
@@ -30,11 +32,16 @@ def of(
                 parts.append(restored)
             if codec not in DEVICE_CODECS:
                 parts.append(_checksum(shape, delivers=True))
-    return Cost(sum(part.bytes_read for part in parts), sum(part.bytes_written for part in parts))
+    return sum(parts, Cost(0, 0))
 
 
 def _chunk_bytes(shape: Shape) -> int:
     return shape.groups * GROUP_BYTES
+
+
+def _summed(shape: Shape) -> int:
+    """Products of a checksum: one a word, and of each block its lanes and its sum folded in."""
+    return _chunk_bytes(shape) // 4 + (_LANES + 1) * shape.blocks
 
 
 def _survey(op: str, shape: Shape, is_numeric: bool) -> Cost:
@@ -61,7 +68,7 @@ def _measured(shape: Shape, codec: int) -> Cost:
         written += 4 * shape.groups
     if codec == STORED:
         written += _chunk_bytes(shape)
-    return Cost(read, written)
+    return Cost(read, written, multiply_adds=_summed(shape))
 
 
 def _packed(shape: Shape, codec: int, length: int) -> Cost:
@@ -78,10 +85,12 @@ def _restored(shape: Shape, codec: int, length: int, *, delivers: bool) -> Cost:
         return Cost(12 + 2 * _WORD, 4 * _WORD)
     state = 5 if delivers else 2
     written = _chunk_bytes(shape) + 8 * shape.blocks + (6 if delivers else 4) * _WORD
-    return Cost(length + 8 * shape.blocks + state * _WORD, written)
+    read = length + 8 * shape.blocks + state * _WORD
+    return Cost(read, written, multiply_adds=_summed(shape))
 
 
 def _checksum(shape: Shape, *, delivers: bool) -> Cost:
     """The chunk once."""
     read = _chunk_bytes(shape) + 8 * shape.blocks + (4 if delivers else 1) * _WORD
-    return Cost(read, 8 * shape.blocks + (5 if delivers else 2) * _WORD)
+    written = 8 * shape.blocks + (5 if delivers else 2) * _WORD
+    return Cost(read, written, multiply_adds=_summed(shape))

@@ -37,8 +37,7 @@ def cost_of(requests: Requests, index: int, op: str, grid: int) -> Cost:
         "template_compare": _compare,
         "byte_match": _match_bytes,
     }
-    own = costs[op](requests, index)
-    return Cost(own.bytes_read + 16 * grid + 16, own.bytes_written + 8 * grid + 16)
+    return costs[op](requests, index) + Cost(16 * grid + 16, 8 * grid + 16)
 
 
 def _match(requests: Requests, index: int) -> Cost:
@@ -57,17 +56,25 @@ def _match(requests: Requests, index: int) -> Cost:
     read = 4 * nodes + kept + 2 * shared
     for touched in (counted, written):
         read += int(4 * len(touched.fields) * scale) + 4 * len(touched.words)
-    return Cost(read + int(4 * written.places * scale), kept + 8 * pairs)
+    # Who passes the first look is looked at again; to write the pairs, twice more.
+    looked_at = counted.places + counted.compared + 2 * (written.places + written.compared)
+    return Cost(
+        read + int(4 * written.places * scale),
+        kept + 8 * pairs,
+        comparisons=nodes + int(looked_at * scale),
+    )
 
 
 def _transform(requests: Requests, index: int) -> Cost:
     nodes, made = requests.component.nodes, requests.expected["transform", index].total
     roots, cut = requests.buffers["roots"].nbytes, 4 * requests.used["tiles"]
     inputs = requests.inputs("transform", index)
-    touched, _ = Walk(inputs, requests.program("transform", inputs)).many(min(nodes, _SAMPLE))
+    sample = min(nodes, _SAMPLE)
+    touched, _ = Walk(inputs, requests.program("transform", inputs)).many(sample)
     rules = 4 * len(touched.words) + 2 * _RULE_BYTES * len(touched.found)
     read = 2 * 16 * nodes + 2 * nodes + roots + 2 * cut + 4 * 2 * 256 + rules
-    return Cost(read, 2 * nodes + 16 * made + roots)
+    compared = nodes + touched.compared * nodes // sample
+    return Cost(read, 2 * nodes + 16 * made + roots, comparisons=compared)
 
 
 def _expand(requests: Requests, index: int) -> Cost:
@@ -107,29 +114,32 @@ def _compare(requests: Requests, index: int) -> Cost:
     table = rows.reshape(-1, words)
     places = 256 * np.arange(TOKENS) + trees
     numbered = numbers[places]
-    left, touched = _descend(numbered, table, np.ones(len(trees), dtype=bool))
+    left, touched, compared = _descend(numbered, table, np.ones(len(trees), dtype=bool))
     found: npt.NDArray[np.bool_] = (left != 0).any(axis=1)
-    again = _descend(numbered, table, found)[1]
+    _, again, compared_again = _descend(numbered, table, found)
     read = 64 * count + 4 * len(np.unique(places)) + 4 * touched
     read += 4 * count + 64 * int(found.sum() * count / len(trees))
     read += 4 * len(np.unique(places[found])) + 4 * again
     pairs = requests.expected["template_compare", index].total
-    return Cost(read, 4 * count + 8 * pairs)
+    comparisons = (compared + compared_again) * count // len(trees)
+    return Cost(read, 4 * count + 8 * pairs, comparisons=comparisons)
 
 
 def _descend(
     numbered: npt.NDArray[np.uint32], table: tables.Words, taken: npt.NDArray[np.bool_]
-) -> tuple[tables.Words, int]:
-    """What is left of every word of the trees taken, and how many words of the rows were read."""
+) -> tuple[tables.Words, int, int]:
+    """What is left of every word of the trees taken, how many different words of the rows were
+    read, and how often any was."""
     numbered = numbered[taken]
     left = np.full((len(numbered), table.shape[1]), 0xFFFFFFFF, dtype=np.uint32)
-    touched = np.zeros(table.shape, dtype=bool)
+    touched, times = np.zeros(table.shape, dtype=bool), 0
     for position in range(TOKENS):
         is_open = left != 0
         rows, at = numbered[:, position], np.nonzero(is_open)
         touched[rows[at[0]], at[1]] = True
+        times += len(at[0])
         left &= table[rows]
-    return left, int(touched.sum())
+    return left, int(touched.sum()), times
 
 
 def _match_bytes(requests: Requests, index: int) -> Cost:
@@ -140,7 +150,37 @@ def _match_bytes(requests: Requests, index: int) -> Cost:
     kept = -(-length // 32) * 4
     pairs = requests.expected["byte_match", index].total
     read = length + _looked_up(inputs, program) + kept + 2 * shared + _OCCURRENCE_BYTES * pairs
-    return Cost(read, kept + 8 * pairs)
+    comparisons = int(_held_against(inputs, program, pairs / length) * length)
+    return Cost(read, kept + 8 * pairs, comparisons=comparisons)
+
+
+def _first_bytes(inputs: Arrays) -> tables.Words:
+    """The four bytes from each position of a text on."""
+    text = inputs["text"][:_TEXT_SAMPLE]
+    words = np.append(text, np.zeros(4, np.uint8)).astype(np.uint32)
+    here: tables.Words = words[: len(text)].copy()
+    for at in range(1, 4):
+        here |= words[at : at + len(text)] << np.uint32(8 * at)
+    return here
+
+
+def _held_against(inputs: Arrays, program: tables.Words, matching: float) -> float:
+    """How often a position of a text is held against a family's filter or against a pattern, on
+    average; at that share of them there is a match."""
+    _, filter_shift, slot_shift, masks, slots_first, _, _, _ = program[:8].tolist()
+    windows, families, kinds = tables.byte_windows(inputs)
+    slots = tables.byte_hashes(windows, families) >> np.uint32(slot_shift)
+    here, bits = _first_bytes(inputs), program[masks + tables.FAMILIES_MAX : slots_first]
+    passes, compared = np.zeros(len(here), dtype=bool), 0
+    for family, mask in enumerate(kinds):
+        keys = tables.byte_hashes(here & mask, np.full(len(here), family, np.uint32))
+        bit = keys >> np.uint32(filter_shift)
+        is_let_through = bits[bit // 32] >> bit % 32 & 1 != 0
+        passes |= is_let_through
+        listed = np.bincount(slots[families == family], minlength=1 << 32 - slot_shift)
+        compared += int(listed[keys[is_let_through] >> np.uint32(slot_shift)].sum())
+    looked_at = len(kinds) * (1.0 + float(passes.mean()) + 2 * matching)
+    return looked_at + compared / len(here) + 2 * matching
 
 
 def _looked_up(inputs: Arrays, program: tables.Words) -> int:
@@ -148,9 +188,7 @@ def _looked_up(inputs: Arrays, program: tables.Words) -> int:
     _, filter_shift, slot_shift, masks, slots_first, _, _, _ = program[:8].tolist()
     windows, families, kinds = tables.byte_windows(inputs)
     hashes = tables.byte_hashes(windows, families)
-    text = inputs["text"][:_TEXT_SAMPLE]
-    words = np.append(text, np.zeros(4, np.uint8)).astype(np.uint32)
-    here = sum(words[at : at + len(text)] << np.uint32(8 * at) for at in range(4))
+    here = _first_bytes(inputs)
     bits = program[masks + tables.FAMILIES_MAX : slots_first]
     slots = hashes >> np.uint32(slot_shift)
     seen = np.zeros((1 << 32 - slot_shift) + 1, dtype=bool)

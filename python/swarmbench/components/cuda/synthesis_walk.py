@@ -24,12 +24,13 @@ _MASK64 = (1 << 64) - 1
 
 @dataclass(slots=True)
 class Touched:
-    """Words of the nodes' records and of the program, places that passed the first look, and
-    patterns that match somewhere."""
+    """Words of the nodes' records and of the program, places that passed the first look, nodes
+    that were compared with a pattern's, and patterns that match somewhere."""
 
     fields: set[int] = field(default_factory=set)
     words: set[int] = field(default_factory=set)
     places: int = 0
+    compared: int = 0
     found: set[int] = field(default_factory=set)
 
     def add(self, other: Touched) -> None:
@@ -37,6 +38,7 @@ class Touched:
         self.fields |= other.fields
         self.words |= other.words
         self.places += other.places
+        self.compared += other.compared
         self.found |= other.found
 
 
@@ -62,9 +64,8 @@ class Walk:
             kinds = shape & self._program[self._values + (value & 0xFF)] >> (value >> 8 & 7)
             if kinds & 0x01010101 == 0:
                 continue
-            self._touched = Touched(
-                {4 * number + _VALUE, 4 * number + _FIRST, 4 * number + _TOKEN}, set(), 1
-            )
+            fields = {4 * number + _VALUE, 4 * number + _FIRST, 4 * number + _TOKEN}
+            self._touched = Touched(fields, places=1)
             for kind_of_root in range(4):
                 if kinds >> 8 * kind_of_root & 1:
                     self._look(number, kind_of_root)
@@ -82,7 +83,7 @@ class Walk:
             left = bits[token & 0xFF] & bits[256 + (token >> 8 & 0xFF)] & bits[512 + (value & 0xFF)]
             if left == 0:
                 continue
-            self._touched = Touched(set(), set(), 1)
+            self._touched = Touched(places=1)
             is_found = left & bits[768] != 0
             for pattern in range(32):
                 if left & ~bits[768] & 1 << pattern:
@@ -137,6 +138,7 @@ class Walk:
         at, end = self._word(self._first + pattern), self._word(self._first + pattern + 1)
         path = [number, number, number]
         for place in range(self._places + 4 * at, self._places + 4 * end, 4):
+            self._touched.compared += 1
             how = self._word(place + 3)
             level = how >> 8 & 0xFF
             if place > self._places + 4 * at:

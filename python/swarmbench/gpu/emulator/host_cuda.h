@@ -85,6 +85,14 @@ T value_of(u64 bits) {
 
 [[noreturn]] void wrong(const char* what);
 
+// An op's arithmetic, which a traced build counts.
+enum Arithmetic : u32 { MULTIPLY_ADDS, RANDOM_DRAWS, COMPARISONS, ARITHMETIC };
+#if defined(HOST_CUDA_TRACED)
+void count(Arithmetic kind, u32 times);
+#else
+inline void count(Arithmetic, u32) {}
+#endif
+
 template <class T>
 T from_lane(u32 mask, T value, u32 source) {
     Exchange gathered;
@@ -133,6 +141,10 @@ struct Calling<Kernel> {
 #define blockIdx (host_cuda::place.block)
 #define blockDim (host_cuda::place.block_size)
 #define gridDim (host_cuda::place.grid_size)
+
+inline void count_multiply_adds(u32 times) { host_cuda::count(host_cuda::MULTIPLY_ADDS, times); }
+inline void count_random_draw() { host_cuda::count(host_cuda::RANDOM_DRAWS, 1); }
+inline void count_comparison() { host_cuda::count(host_cuda::COMPARISONS, 1); }
 
 inline void __syncthreads() { host_cuda::barrier(0, 0); }
 inline int __syncthreads_count(int predicate) { return int(host_cuda::barrier(predicate != 0, 0)); }
@@ -299,11 +311,13 @@ inline u32 __funnelshift_r(u32 low, u32 high, u32 shift) {
     return u32((u64(high) << 32 | low) >> (shift & 31));
 }
 inline i32 __dp4a(i32 left, i32 right, i32 sum) {
+    count_multiply_adds(4);
     for (u32 byte = 0; byte < 4; ++byte)
         sum += i32(i8(u32(left) >> (8 * byte))) * i32(i8(u32(right) >> (8 * byte)));
     return sum;
 }
 inline u32 __dp4a(u32 left, u32 right, u32 sum) {
+    count_multiply_adds(4);
     for (u32 byte = 0; byte < 4; ++byte)
         sum += (left >> (8 * byte) & 0xFF) * (right >> (8 * byte) & 0xFF);
     return sum;
@@ -330,14 +344,26 @@ inline u64 __double_as_longlong(f64 value) { return host_cuda::bits_of(value); }
 inline f64 __longlong_as_double(i64 bits) { return host_cuda::value_of<f64>(u64(bits)); }
 inline f32 __fadd_rn(f32 left, f32 right) { return left + right; }
 inline f32 __fsub_rn(f32 left, f32 right) { return left - right; }
-inline f32 __fmul_rn(f32 left, f32 right) { return left * right; }
-inline f32 __fmaf_rn(f32 left, f32 right, f32 sum) { return __builtin_fmaf(left, right, sum); }
+inline f32 __fmul_rn(f32 left, f32 right) {
+    count_multiply_adds(1);
+    return left * right;
+}
+inline f32 __fmaf_rn(f32 left, f32 right, f32 sum) {
+    count_multiply_adds(1);
+    return __builtin_fmaf(left, right, sum);
+}
 inline f32 __fdiv_rn(f32 left, f32 right) { return left / right; }
 inline f32 __frcp_rn(f32 value) { return 1.0f / value; }
 inline f32 __fsqrt_rn(f32 value) { return __builtin_sqrtf(value); }
 inline f64 __dadd_rn(f64 left, f64 right) { return left + right; }
-inline f64 __dmul_rn(f64 left, f64 right) { return left * right; }
-inline f64 __fma_rn(f64 left, f64 right, f64 sum) { return __builtin_fma(left, right, sum); }
+inline f64 __dmul_rn(f64 left, f64 right) {
+    count_multiply_adds(1);
+    return left * right;
+}
+inline f64 __fma_rn(f64 left, f64 right, f64 sum) {
+    count_multiply_adds(1);
+    return __builtin_fma(left, right, sum);
+}
 inline i32 __float2int_rn(f32 value) { return i32(__builtin_rintf(value)); }
 inline i32 __float2int_rd(f32 value) { return i32(__builtin_floorf(value)); }
 inline i32 __float2int_rz(f32 value) { return i32(value); }

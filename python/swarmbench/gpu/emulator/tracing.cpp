@@ -260,6 +260,8 @@ void access(const void* address, u64 bytes, bool is_write, bool is_atomic) {
 
 }  // namespace host_cuda::tracing
 
+void host_cuda::count(Arithmetic kind, u32 times) { tracing::counts.arithmetic[kind] += times; }
+
 // What the compiler calls; every now and then another thread is let in first.
 #define TRACED(name, bytes, is_write)                                        \
     extern "C" void name(void* place) {                                      \

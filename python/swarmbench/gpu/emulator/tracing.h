@@ -9,10 +9,12 @@ struct Region {
     u64 bytes;
 };
 
-// Bytes by what they were: asked for by threads, and different ones of device memory.
+// Bytes by what they were: asked for by threads, and different ones of device memory; and the
+// arithmetic that counts.
 struct Counts {
     u64 read_bytes, written_bytes, distinct_read_bytes, distinct_written_bytes;
     u64 shared_read_bytes, shared_written_bytes, atomics;
+    u64 arithmetic[ARITHMETIC];
 };
 
 #if defined(HOST_CUDA_TRACED)

@@ -5,7 +5,15 @@ from typing import Any
 import numpy as np
 from numba import cuda, types
 
-from swarmbench.gpu.numba.declared import device_function, i64s, kernel, u32, u32s, u64s
+from swarmbench.gpu.numba.declared import (
+    counted,
+    device_function,
+    i64s,
+    kernel,
+    u32,
+    u32s,
+    u64s,
+)
 from swarmbench.gpu.numba.slab import (
     AGE,
     ENERGY,
@@ -50,6 +58,12 @@ def _half(word: Any, shift: Any) -> Any:
     return np.int32(np.int16(np.uint32(word >> shift) & np.uint32(0xFFFF)))
 
 
+@counted("comparisons")
+def _is_seen(x: Any, y: Any) -> Any:
+    """Whether an agent that is so far away is within sight."""
+    return np.int32(np.int32(x * x) + np.int32(y * y)) < _SIGHT_SQUARED
+
+
 @device_function
 def _seen(lists: Any, slot: Any, row: Any, column: Any, column_bits: Any) -> Any:
     """Sums over all within sight of a slot's agent: offsets, velocities, and how many they are."""
@@ -67,7 +81,7 @@ def _seen(lists: Any, slot: Any, row: Any, column: Any, column_bits: Any) -> Any
             # The low 16 bits suffice: whoever is in these cells is less than half as far away.
             x = np.int32(np.int16((_half(near[at], np.uint32(0)) - own_x) & 0xFFFF))
             y = np.int32(np.int16((_half(near[at], np.uint32(16)) - own_y) & 0xFFFF))
-            if np.int32(np.int32(x * x) + np.int32(y * y)) < _SIGHT_SQUARED:
+            if _is_seen(x, y):
                 offset_x = np.int32(offset_x + x)
                 offset_y = np.int32(offset_y + y)
                 flow_x = np.int32(flow_x + _half(flow[at], np.uint32(0)))
@@ -171,8 +185,8 @@ def _correspond(
 # memory: a chain of slots for each cell, whose order does not matter to sums of integers.
 #
 # Work    per agent: 44 bytes read, 44 written (place, velocity, energy, state, age, generator);
-#         per slot one bit read. About 25 operations per agent in the nine cells around. Bound by
-#         memory where the agents are spread out.
+#         per slot one bit read. A word drawn, and about 25 operations per agent in the nine cells
+#         around. Bound by memory where the agents are spread out.
 # Launch  one block per swarm, a thread per slot or more slots in turn: any grid, any block;
 #         shared memory 4 bytes per cell and 10 per slot.
 # Needs   slots <= 8192, a multiple of 16; cells at least as wide as sight (4096) and 16 to 64
@@ -243,7 +257,7 @@ def agents_step(
 #   other inbox of the live agent number floor(word * live / 2^32) += a message of word mod 2^16
 #
 # Work    per agent: 32 bytes read, 32 written (inbox, heard, energy, generator), and an inbox of
-#         8 bytes read and written atomically; per slot one bit read. Bound by memory.
+#         8 bytes read and written atomically; per slot one bit read. A word drawn. Bound by memory.
 # Launch  one block per swarm, a thread per slot or more slots in turn: any grid, any block;
 #         shared memory 4 bytes per slot and 8 per 32 of them.
 # Needs   slots <= 8192; answer[0..2) zero; no agent lives in a slot whose bit is not set.

@@ -114,7 +114,7 @@ def _roomy(fields: Any, where: Any, room: Any, start: Any, end: Any, count: Any)
 #
 #   agent j of swarm s is drawn for the key first_key + s, in slot j
 #
-# Work    per slot: 96 bytes written; per agent about 100 operations for its random words.
+# Work    per slot: 96 bytes written; per agent two Philox blocks.
 # Launch  one block per swarm: any grid, any block; shared memory 8 bytes per slot, 24 per 32 of
 #         them, and 128.
 # Needs   count <= slots <= 8192, a multiple of 16.
@@ -170,8 +170,9 @@ def agents_populate(
 #   owed += live * batch;  live += batch
 #   due = max(min(floor(owed / target), live - least), live - most, 0);  owed -= target * due
 #
-# Work    per agent born: 8 bytes read, 84 written; per agent ended: 24 read, 20 written; per slot
-#         two bits read and written. Bound by latency: one block, about ten barriers.
+# Work    per agent born: 8 bytes read, 84 written, two Philox blocks; per agent ended: 24 read, 20
+#         written, a quarter of a block; per slot two bits read and written. Bound by latency: one
+#         block, about ten barriers.
 # Launch  one block, any number of threads up to 512; shared memory as for `populate`.
 # Needs   a slot for each agent of the batch; else none ends and fewer are born, which is counted.
 # Checked against Agents.reference: exact, no tolerance.
@@ -264,8 +265,8 @@ def _destroy(
 #
 #   ids = Floyd's sample of the live agents;  owed = max(owed - target * batch, -credit)
 #
-# Work    per agent ended: 24 bytes read, 28 written; per slot two bits read and written. Bound by
-#         latency: one block, about ten barriers.
+# Work    per agent ended: 24 bytes read, 28 written, a quarter of a Philox block; per slot two bits
+#         read and written. Bound by latency: one block, about ten barriers.
 # Launch  one block, any number of threads up to 512; shared memory as for `populate`.
 # Needs   slots <= 8192, a multiple of 16; least <= most.
 # Checked against Agents.reference: exact, no tolerance.

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import threading
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
 
 import numpy as np
 
@@ -51,6 +53,42 @@ def device_function(function: Function) -> Function:
 
     made: Function = cuda.jit(device=True)(function)
     return made
+
+
+@dataclass(slots=True)
+class Arithmetic:
+    """What kernels did in the simulator of the kinds that `Cost` has, while it is followed."""
+
+    is_followed: bool = False
+    counts: Counter[str] = field(default_factory=Counter)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def add(self, kind: str) -> None:
+        """One more, by any thread of the launch."""
+        if self.is_followed:
+            with self._lock:
+                self.counts[kind] += 1
+
+
+#: That of the launch under way; the simulator has one at a time.
+ARITHMETIC = Arithmetic()
+
+
+def counted(kind: str) -> Callable[[Function], Function]:
+    """A device function every call of which is one of `kind`, as `Cost` names them."""
+
+    def marked(function: Function) -> Function:
+        made: Any = device_function(function)
+        if "simulator" not in type(made).__module__:
+            return cast(Function, made)
+
+        def counting(*arguments: Any) -> Any:
+            ARITHMETIC.add(kind)
+            return made(*arguments)
+
+        return cast(Function, counting)
+
+    return marked
 
 
 def parameters(function: Callable[..., Any]) -> list[Any]:

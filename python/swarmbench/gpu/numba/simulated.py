@@ -2,7 +2,7 @@
 
 Each thread of a block is a thread of Python, so a launch is slow and small: at most 4 blocks of 64
 threads, one launch at a time in the process. An index outside a buffer stops it; where accesses are
-followed, so does a data race, and the bytes are counted.
+followed, so does a data race, and bytes and arithmetic are counted.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import numpy.typing as npt
 from swarmbench.errors import MachineError
 from swarmbench.gpu import source
 from swarmbench.gpu.device import POISON, Array
+from swarmbench.gpu.numba.declared import ARITHMETIC
 from swarmbench.gpu.source import KernelSource
 
 GRID_MAX, BLOCK_MAX = 4, 64
@@ -324,7 +325,8 @@ def launch(
     ]  # fmt: skip
     with _one_launch:
         made = _simulator().jit(_Wrapping(kernel.function))
-        _of_launch.is_followed = is_followed
+        _of_launch.is_followed = ARITHMETIC.is_followed = is_followed
+        ARITHMETIC.counts.clear()
         usual = sys.getswitchinterval()
         sys.setswitchinterval(_SWITCH_S)
         try:
@@ -334,4 +336,4 @@ def launch(
         finally:
             sys.setswitchinterval(usual)
         shared = _of_launch.shared.counts if _of_launch.shared else {}
-    return accesses.counts | shared
+        return accesses.counts | shared | ARITHMETIC.counts

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from swarmbench.gpu.numba.declared import device_function, u32, u32s, u64
+from swarmbench.gpu.numba.declared import counted, device_function, u32, u32s, u64
 
 _LOW = np.uint64(0xFFFFFFFF)
 _FACTORS = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
@@ -12,7 +12,7 @@ _WEYL = np.uint32(0x9E3779B9), np.uint32(0xBB67AE85)
 _FINALISERS = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
 
 
-@device_function
+@counted("random_draws")
 def philox(ordinal: u32, purpose: u32, key: u64, stream: u64) -> Any:
     """Philox4x32-10 (Salmon et al., SC 2011) of the counter (ordinal, purpose, key) under the
     64-bit key `stream`: four words."""
@@ -27,7 +27,7 @@ def philox(ordinal: u32, purpose: u32, key: u64, stream: u64) -> Any:
     return np.uint32(c0), np.uint32(c1), np.uint32(c2), np.uint32(c3)
 
 
-@device_function
+@counted("random_draws")
 def next_word(states: u32s, first: u32, stride: u32) -> Any:
     """The next word of xoshiro128++ (Blackman and Vigna, ACM TOMS 2021), whose four words of state
     stand `stride` apart from `first` on."""
