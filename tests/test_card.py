@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 
 from swarmbench.gpu import card
 from swarmbench.gpu.card import CardDevice
+from swarmbench.gpu.device import DeviceMemoryError
 
 cupy: Any = pytest.importorskip("cupy")
 
@@ -34,6 +36,8 @@ def names_asked() -> Iterator[tuple[str, ...]]:
             yield tuple(names)
         elif isinstance(node, ast.Name) and node.id in ("runtime", "driver", "cublas"):
             yield "cuda", node.id, *names
+        elif isinstance(node, ast.Name) and node.id == "cuda":
+            yield "cuda", *names
 
 
 def test_every_name_that_is_asked_of_cupy_is_there() -> None:
@@ -47,15 +51,50 @@ def test_every_name_that_is_asked_of_cupy_is_there() -> None:
 
 
 def test_a_mapped_array_and_its_parts_are_where_the_host_has_them() -> None:
-    device = object.__new__(CardDevice)
-    device._cupy, device._number = cupy, 0
     array = np.arange(10, dtype=np.uint32)
+    device = device_with(
+        UnownedMemory=cupy.cuda.UnownedMemory, MemoryPointer=cupy.cuda.MemoryPointer
+    )
+    device._cupy.ndarray = cupy.ndarray
     buffer = device.mapped(array)
     assert (buffer.count, buffer.dtype, buffer.nbytes) == (10, np.uint32, 40)
     assert buffer.array.data.ptr == array.ctypes.data
     part = buffer.part(3, 5)
     assert (part.count, part.array.data.ptr) == (5, array.ctypes.data + 12)
     assert buffer.part(10, 0).nbytes == 0
+
+
+def device_with(**cuda: Any) -> CardDevice:
+    """A device that was never opened; beside what is given it has CuPy's own names."""
+    device = object.__new__(CardDevice)
+    names = {"PinnedMemoryPointer": cupy.cuda.PinnedMemoryPointer, "runtime": cupy.cuda.runtime}
+    device._cupy, device._number = SimpleNamespace(cuda=SimpleNamespace(**names | cuda)), 0
+    return device
+
+
+def test_a_pinned_array_is_all_of_what_was_allocated() -> None:
+    room = np.full(24, 0xA5, np.uint8)
+
+    def allocated(nbytes: int, flags: int) -> SimpleNamespace:
+        assert (nbytes, flags) == (24, cupy.cuda.runtime.hostAllocPortable)
+        return SimpleNamespace(ptr=room.ctypes.data, size=nbytes)
+
+    array = device_with(PinnedMemory=allocated).pinned(3, np.uint64)
+    assert (array.dtype, array.tolist()) == (np.uint64, [0, 0, 0])
+    array[2] = 7
+    assert room.tolist() == [0] * 16 + [7] + [0] * 7
+
+
+@pytest.mark.parametrize(("number", "raised"), [(2, DeviceMemoryError), (999, RuntimeError)])
+def test_too_little_memory_of_the_host_is_said_and_nothing_else_is(
+    number: int, raised: type[Exception]
+) -> None:
+    def refused(nbytes: int, flags: int) -> None:
+        raise cupy.cuda.runtime.CUDARuntimeError(number)
+
+    with pytest.raises(raised) as error:
+        device_with(PinnedMemory=refused).pinned(3, np.uint64)
+    assert type(error.value) is not DeviceMemoryError or "no 24 bytes left" in str(error.value)
 
 
 def test_the_errors_that_lose_a_device_have_the_names_that_the_runtime_gives_them() -> None:

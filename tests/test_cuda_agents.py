@@ -66,8 +66,8 @@ def assert_all_add_up(cuda: CudaAgents) -> None:
 
 
 def with_worn_slots(given: Arrays, random: np.random.Generator) -> Arrays:
-    """The swarm with a few slots that have nearly, or quite, used up their ids."""
-    worn = random.choice(given["order"], min(3, len(given["order"])), replace=False)
+    """The swarm with slots that have nearly, or quite, used up their ids."""
+    worn = random.choice(given["order"], min(20, len(given["order"])), replace=False)
     given["generation"][worn] = GENERATION_MAX - random.integers(0, 2, len(worn)).astype(np.uint64)
     return given
 
@@ -92,7 +92,7 @@ def test_any_sequence_is_that_of_the_reference_whatever_the_launch(
 @pytest.mark.parametrize("op", ["destroy", "destroy_oldest", "step", "tick"])
 def test_slots_that_have_used_up_their_ids_are_not_used_again(op: str) -> None:
     random = np.random.default_rng(SEED)
-    cuda = built(**SHAPES["in batches"])
+    cuda = built(Launch(1, 64), "traced", **SHAPES["in batches"])
     given = cuda.agents.inputs(op, SEED, int(random.integers(1 << 32)))
     given = with_worn_slots(given, random)
     right = cuda.agents.reference(op, given)
@@ -163,7 +163,7 @@ def test_a_run_keeps_every_line_of_the_ledger(batch: int, count: int) -> None:
 def test_every_access_of_a_run_is_in_bounds_and_ordered() -> None:
     """Shared memory included; births, ends, ends that are due and lists that are full."""
     sizes = {"population_min": 60, "population_max": 80, "swarms": 2}
-    cuda = built(Launch(1, 40), "traced", batch=20, check_every=1, **sizes)
+    cuda = built(Launch(2, 40), "traced", batch=20, check_every=1, **sizes)
     lane = lane_of(cuda)
     turnover = ("destroy", "spawn", "destroy_oldest", "spawn", "spawn") * 3
     for key, op in enumerate((*turnover, "step", "tick", "spawn")):

@@ -135,12 +135,11 @@ class CardDevice:
         self._cupy.cuda.runtime.setDevice(self._number)
 
     def empty(self, count: int, dtype: npt.DTypeLike) -> CardBuffer:
-        nbytes = count * np.dtype(dtype).itemsize
-        runtime = self._cupy.cuda.runtime
+        nbytes, cuda = count * np.dtype(dtype).itemsize, self._cupy.cuda
         try:
             # Straight from the driver: a pool would keep what is given back, and round up.
-            memory = self._cupy.cuda.MemoryPointer(self._cupy.cuda.Memory(max(1, nbytes)), 0)
-        except runtime.CUDARuntimeError as error:
+            memory = cuda.MemoryPointer(cuda.Memory(max(1, nbytes)), 0)
+        except cuda.runtime.CUDARuntimeError as error:
             if "cudaErrorMemoryAllocation" not in str(error):
                 raise
             raise DeviceMemoryError(
@@ -162,9 +161,19 @@ class CardDevice:
         return buffer
 
     def pinned(self, count: int, dtype: npt.DTypeLike) -> Array:
-        kind = np.dtype(dtype)
-        memory = self._cupy.cuda.alloc_pinned_memory(max(1, count * kind.itemsize))
-        array = np.frombuffer(memory, kind, count)
+        kind, cuda = np.dtype(dtype), self._cupy.cuda
+        nbytes = count * kind.itemsize
+        try:
+            # No pool here either: CuPy's rounds up to powers of two.
+            memory = cuda.PinnedMemory(max(1, nbytes), cuda.runtime.hostAllocPortable)
+        except cuda.runtime.CUDARuntimeError as error:
+            if "cudaErrorMemoryAllocation" not in str(error):
+                raise
+            raise DeviceMemoryError(
+                f"the host has no {nbytes} bytes left that can be page-locked",
+                hint="lower the sizes in `params`, or end what else runs",
+            ) from None
+        array = np.frombuffer(cuda.PinnedMemoryPointer(memory, 0), kind, count)
         array[:] = 0
         return array
 
