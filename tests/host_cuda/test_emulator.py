@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -85,6 +85,17 @@ extern "C" __global__ void last_block(u32* parts, u32* done, u32* sum) {
     u32 all = 0;
     for (u32 block = 0; block < gridDim.x; ++block) all += parts[block];
     *sum = all;
+}
+"""
+
+
+NEIGHBOURS = """
+#include "common.cuh"
+extern "C" __global__ void neighbours(u32* found) {
+    __shared__ u32 own[WARP];
+    own[lane()] = lane();
+    __syncwarp();
+    found[lane()] = own[(lane() + 1) % WARP];
 }
 """
 
@@ -197,6 +208,19 @@ def test_a_removed_barrier_is_seen() -> None:
     assert not all(total_of(unordered, "plain") for _ in range(3))
     with pytest.raises(EmulationError, match=r"race.*nothing orders"):
         total_of(unordered, "traced")
+
+
+@pytest.mark.parametrize("instead", ["", "__ballot_sync(FULL, 1);"])
+def test_a_ballot_orders_no_writes_of_lanes(instead: str) -> None:
+    def found_by(text: str) -> list[int]:
+        device = EmulatedDevice(seed=SEED, build="traced", is_random=True)
+        found = device.uploaded(np.zeros(32, np.uint32))
+        device.stream().launch(device.kernel_of(text, "neighbours"), 1, 32, [found])
+        return cast("list[int]", found.array.tolist())
+
+    assert found_by(NEIGHBOURS) == [(lane + 1) % 32 for lane in range(32)]
+    with pytest.raises(EmulationError, match="data race"):
+        found_by(changed(NEIGHBOURS, "__syncwarp();", instead))
 
 
 def test_an_atomic_that_became_a_plain_addition_is_seen() -> None:

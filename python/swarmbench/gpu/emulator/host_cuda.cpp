@@ -44,6 +44,7 @@ struct Fiber {
     uint3 thread;
     State state;
     u32 mask;            // of the exchange that it waits in
+    bool orders;         // whether that orders accesses
     u64 offered;         // what it gives to it
     Exchange* gathered;  // where it is told what all gave
     void* fake_stack;  // of a sanitizer
@@ -171,7 +172,8 @@ void try_exchange(u32 warp, u32 mask) {
         present |= 1u << lane;
     }
     if (present == 0) return;
-    tracing::exchange(warp, present);
+    const u32 first = u32(__builtin_ctz(present));
+    tracing::exchange(warp, present, fibers[warp * 32 + first].orders);
     Exchange all;
     all.present = present;
     for (u32 lane = 0; lane < 32; ++lane)
@@ -294,11 +296,12 @@ u32 barrier(u32 predicate, u32 kind) {
     return barrier_results[turn][kind];
 }
 
-void exchange(u32 mask, u64 value, Exchange* gathered) {
+void exchange(u32 mask, u64 value, Exchange* gathered, bool orders) {
     Fiber& fiber = fibers[running];
     if (!(mask >> (running % 32) & 1)) wrong("a lane calls a warp operation without being in its mask");
     fiber.state = State::at_exchange;
     fiber.mask = mask;
+    fiber.orders = orders;
     fiber.offered = value;
     fiber.gathered = gathered;
     try_exchange(running / 32, mask);

@@ -64,7 +64,8 @@ struct Exchange {
 
 void* dynamic_shared();
 u32 barrier(u32 predicate, u32 kind);  // kind: 0 count, 1 and, 2 or
-void exchange(u32 mask, u64 value, Exchange* gathered);
+// Brings lanes together; one that orders is a `__syncwarp`.
+void exchange(u32 mask, u64 value, Exchange* gathered, bool orders = false);
 void fence();
 void suspend_sometimes();
 
@@ -157,7 +158,7 @@ inline void __nanosleep(u32) { host_cuda::suspend_sometimes(); }
 
 inline void __syncwarp(u32 mask = FULL) {
     host_cuda::Exchange gathered;
-    host_cuda::exchange(mask, 0, &gathered);
+    host_cuda::exchange(mask, 0, &gathered, true);
 }
 
 template <class T>

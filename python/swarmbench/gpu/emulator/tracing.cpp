@@ -2,9 +2,10 @@
 //
 // The kernels are compiled with `-fsanitize=thread`, which calls a function before each access;
 // these are the functions, and no sanitizer is linked. Two accesses of one place, one of them a
-// plain write, race unless a barrier, a warp operation of both lanes, or (between blocks) a fence
+// plain write, race unless a barrier, a `__syncwarp` of both lanes, or (between blocks) a fence
 // followed by an atomic on one side and a later atomic on the same word, followed by a fence, on the
-// other came between, at once or by way of further blocks.
+// other came between, at once or by way of further blocks. What a lane has read another may write
+// after any warp operation of both: the value was there before they met.
 #include "common.cuh"
 #include "tracing.h"
 
@@ -47,13 +48,15 @@ std::unordered_map<u64, Known> blocks_know, words_know;
 Known met[1024], met_before;
 u64 clock_now, block_now, barrier_time;
 u32 thread_now;
-u64 common[32][32][32];  // [warp][lane][lane]: the last warp operation that both took part in
+// [warp][lane][lane]: the last warp operation that both took part in, and the last of those that
+// order what they wrote.
+u64 common[32][32][32], joined[32][32][32];
 u64 fenced[1024];  // when each thread last fenced; 0: not yet
 Counts counts;
 bool is_tracing;
 char said[256];
 
-bool ordered(const Touch& before) {
+bool ordered(const Touch& before, bool was_write) {
     if (before.block != block_now) {
         const Known& known = blocks_know[block_now];
         const auto found = known.find(before.block);
@@ -61,8 +64,8 @@ bool ordered(const Touch& before) {
     }
     if (before.thread == thread_now || before.time < barrier_time) return true;
     const u32 warp = thread_now / 32;
-    return before.thread / 32 == warp &&
-           before.time < common[warp][before.thread % 32][thread_now % 32];
+    const auto& met = was_write ? joined[warp] : common[warp];
+    return before.thread / 32 == warp && before.time < met[before.thread % 32][thread_now % 32];
 }
 
 void race(const void* place, const Touch& before, bool was_write, bool is_write) {
@@ -75,7 +78,8 @@ void race(const void* place, const Touch& before, bool was_write, bool is_write)
 void check(const void* place, Shadow& shadow, u8 bytes, bool is_write, bool is_atomic) {
     const Touch now{clock_now, block_now, thread_now, bytes, is_atomic};
     const Touch& write = shadow.write;
-    if (write.time && (write.bytes & bytes) && !(write.is_atomic && is_atomic) && !ordered(write))
+    if (write.time && (write.bytes & bytes) && !(write.is_atomic && is_atomic) &&
+        !ordered(write, true))
         race(place, write, true, is_write);
     if (!is_write) {
         Touch* oldest = &shadow.reads[0];
@@ -90,7 +94,8 @@ void check(const void* place, Shadow& shadow, u8 bytes, bool is_write, bool is_a
         return;
     }
     for (const Touch& read : shadow.reads)
-        if (read.time && (read.bytes & bytes) && !(read.is_atomic && is_atomic) && !ordered(read))
+        if (read.time && (read.bytes & bytes) && !(read.is_atomic && is_atomic) &&
+            !ordered(read, false))
             race(place, read, false, true);
     // A whole word written anew has no readers that still matter.
     for (Touch& read : shadow.reads) read = Touch{};
@@ -189,6 +194,7 @@ void block(u64 number) {
     block_now = number;
     barrier_time = 0;
     memset(common, 0, sizeof common);
+    memset(joined, 0, sizeof joined);
     memset(fenced, 0, sizeof fenced);
     for (Known& each : met) each.clear();
     met_before.clear();
@@ -213,11 +219,15 @@ void barrier() {
     }
 }
 
-void exchange(u32 warp, u32 present) {
+void exchange(u32 warp, u32 present, bool orders) {
     const u64 time = ++clock_now;
-    for (u32 left = 0; left < 32; ++left)
-        for (u32 right = 0; right < 32; ++right)
-            if ((present >> left & 1) && (present >> right & 1)) common[warp][left][right] = time;
+    for (u32 left = 0; left < 32; ++left) {
+        for (u32 right = 0; right < 32; ++right) {
+            if (!(present >> left & 1) || !(present >> right & 1)) continue;
+            common[warp][left][right] = time;
+            if (orders) joined[warp][left][right] = time;
+        }
+    }
 }
 
 void fence() {

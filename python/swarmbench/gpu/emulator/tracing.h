@@ -24,7 +24,7 @@ void end(Counts* counts);
 void block(u64 number);
 void running(u32 thread, const char* stack_first, const char* stack_last);
 void barrier();
-void exchange(u32 warp, u32 present);
+void exchange(u32 warp, u32 present, bool orders);
 void fence();
 void access(const void* place, u64 bytes, bool is_write, bool is_atomic);
 #else
@@ -33,7 +33,7 @@ inline void end(Counts*) {}
 inline void block(u64) {}
 inline void running(u32, const char*, const char*) {}
 inline void barrier() {}
-inline void exchange(u32, u32) {}
+inline void exchange(u32, u32, bool) {}
 inline void fence() {}
 inline void access(const void*, u64, bool, bool) {}
 #endif
