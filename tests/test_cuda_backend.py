@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import weakref
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from fake_root import plant
@@ -22,6 +25,7 @@ from swarmbench.config.host import Host
 from swarmbench.config.resolve import resolve
 from swarmbench.errors import MachineError, Status
 from swarmbench.gpu import found, nvml, source
+from swarmbench.gpu.card_stream import CardBuffer, CardStream
 from swarmbench.gpu.device import DeviceLostError
 from swarmbench.plan import LANES, Plan
 from swarmbench.schema import RESULT_SCHEMA, json_schema
@@ -242,3 +246,25 @@ def test_the_doctor_says_what_a_card_lacks_and_what_it_would_hold(
         assert (backend["state"], backend["value"]) == (state, value)
         held = [each for each in findings if each["name"] == "device memory of evolution"]
         assert bool(held) == (state == "ok")
+
+
+def test_ordinary_memory_is_kept_until_its_copy_was_waited_for() -> None:
+    """The driver may read it later than it is asked to; what is pinned is the component's."""
+    fake = SimpleNamespace(ptr=0, synchronize=lambda: None, copy_from_host_async=lambda *_: None)
+    errors = SimpleNamespace(CUDADriverError=KeyError, CUDARuntimeError=KeyError)
+    cuda = SimpleNamespace(driver=errors, runtime=errors, PinnedMemoryPointer=bytearray)
+    cuda.Stream = cuda.Event = lambda **_: fake
+    stream = CardStream(SimpleNamespace(cuda=cuda))
+    target = CardBuffer(SimpleNamespace(nbytes=8, data=fake))
+    pinned = np.frombuffer(bytearray(64), np.uint32)
+    held = sys.getrefcount(pinned)
+    stream.upload(target, pinned[:2])
+    stream.upload(target, pinned[4:8].view(np.uint16)[:4])
+    assert sys.getrefcount(pinned) == held
+    given = np.arange(4, dtype=np.uint16)
+    left = weakref.ref(given)
+    stream.upload(target, given)
+    del given
+    assert left() is not None
+    stream.synchronize()
+    assert left() is None

@@ -6,9 +6,8 @@ No managed memory, no default stream, and nothing that changes the card's clocks
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
@@ -16,85 +15,20 @@ import numpy.typing as npt
 
 from swarmbench.errors import MachineError
 from swarmbench.gpu import compiler, source
+from swarmbench.gpu.card_stream import CardBuffer, CardKernel, CardStream, array_of, lost
 from swarmbench.gpu.device import (
     POISON,
-    Argument,
     Array,
     Buffer,
-    DeviceLostError,
     DeviceMemoryError,
     Kernel,
-    Stream,
-    check_arguments,
 )
 from swarmbench.gpu.numba import compiling
-from swarmbench.gpu.source import KernelSource
 
 #: Dynamic shared memory above this is granted to a kernel only where it asks for it.
 _SHARED_GRANTED = 48 << 10
-#: Errors after which a context is of no use any more, as the driver's API has them (cuda.h); the
-#: runtime's are the same words (driver_types.h).
-_STICKY = (
-    "ILLEGAL_ADDRESS",
-    "LAUNCH_FAILED",
-    "LAUNCH_TIMEOUT",
-    "ASSERT",
-    "MISALIGNED_ADDRESS",
-    "ILLEGAL_INSTRUCTION",
-    "INVALID_ADDRESS_SPACE",
-    "INVALID_PC",
-    "HARDWARE_STACK_ERROR",
-    "ECC_UNCORRECTABLE",
-    "NVLINK_UNCORRECTABLE",
-    "CONTAINED",
-    "TENSOR_MEMORY_LEAK",
-    # What a card says that has fallen off the bus.
-    "UNKNOWN",
-)
-
-
-def _runtime_name(error: str) -> str:
-    words = "".join(word.capitalize() for word in error.split("_"))
-    return "cudaError" + words.replace("Ecc", "ECC").replace("LaunchFailed", "LaunchFailure")
-
-
-_LOST = {f"CUDA_ERROR_{error}" for error in _STICKY} | {_runtime_name(error) for error in _STICKY}
-
-
-@dataclass(frozen=True, slots=True)
-class CardBuffer:
-    """Memory of a card as a one-dimensional CuPy array."""
-
-    array: Any
-
-    @property
-    def count(self) -> int:
-        return int(self.array.size)
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        kind: np.dtype[Any] = np.dtype(self.array.dtype)
-        return kind
-
-    @property
-    def nbytes(self) -> int:
-        return int(self.array.nbytes)
-
-    def part(self, first: int, count: int) -> CardBuffer:
-        assert 0 <= first <= first + count <= self.count
-        return CardBuffer(self.array[first : first + count])
-
-
-@dataclass(frozen=True, slots=True)
-class CardKernel:
-    """A kernel loaded on a card."""
-
-    source: KernelSource
-    function: Any
-
-    @property
-    def name(self) -> str:
-        return self.source.name
+#: What the driver says where a device, or the host, has too little memory.
+_NO_MEMORY = "cudaErrorMemoryAllocation"
 
 
 class CardDevice:
@@ -125,7 +59,8 @@ class CardDevice:
         self.multiprocessors = int(properties["multiProcessorCount"])
         self.shared_bytes_max = int(properties["sharedMemPerBlockOptin"])
         self.architecture = 10 * int(properties["major"]) + int(properties["minor"])
-        self.allocated_bytes = 0
+        self.allocated_bytes = self.host_allocated_bytes = self.raw_bytes = 0
+        self._raw = set[int]()
         self._kernels: dict[tuple[str, str, tuple[tuple[str, int], ...]], CardKernel] = {}
         self._modules: dict[tuple[str, tuple[tuple[str, int], ...]], Any] = {}
         self._staging = self._cupy.cuda.Stream(non_blocking=True)
@@ -135,17 +70,10 @@ class CardDevice:
         self._cupy.cuda.runtime.setDevice(self._number)
 
     def empty(self, count: int, dtype: npt.DTypeLike) -> CardBuffer:
-        nbytes, cuda = count * np.dtype(dtype).itemsize, self._cupy.cuda
-        try:
+        nbytes = count * np.dtype(dtype).itemsize
+        with self._room(nbytes):
             # Straight from the driver: a pool would keep what is given back, and round up.
-            memory = cuda.MemoryPointer(cuda.Memory(max(1, nbytes)), 0)
-        except cuda.runtime.CUDARuntimeError as error:
-            if "cudaErrorMemoryAllocation" not in str(error):
-                raise
-            raise DeviceMemoryError(
-                f"the card has {self.free_bytes()} bytes free, {nbytes} were asked for",
-                hint="lower the sizes in `params`, or end what else runs on the card",
-            ) from None
+            memory = self._cupy.cuda.MemoryPointer(self._cupy.cuda.Memory(max(1, nbytes)), 0)
         self.allocated_bytes += nbytes
         array = self._cupy.ndarray((count,), dtype=np.dtype(dtype), memptr=memory)
         if nbytes:
@@ -155,7 +83,7 @@ class CardDevice:
 
     def uploaded(self, array: Array) -> CardBuffer:
         buffer = self.empty(len(array), array.dtype)
-        with self._staging, _lost(self._cupy):
+        with self._staging, lost(self._cupy):
             buffer.array.set(np.ascontiguousarray(array), stream=self._staging)
             self._staging.synchronize()
         return buffer
@@ -165,23 +93,43 @@ class CardDevice:
         nbytes = count * kind.itemsize
         try:
             # No pool here either: CuPy's rounds up to powers of two.
-            memory = cuda.PinnedMemory(max(1, nbytes), cuda.runtime.hostAllocPortable)
+            locked = cuda.PinnedMemory(max(1, nbytes), cuda.runtime.hostAllocPortable)
         except cuda.runtime.CUDARuntimeError as error:
-            if "cudaErrorMemoryAllocation" not in str(error):
+            if _NO_MEMORY not in str(error):
                 raise
             raise DeviceMemoryError(
                 f"the host has no {nbytes} bytes left that can be page-locked",
                 hint="lower the sizes in `params`, or end what else runs",
             ) from None
-        array = np.frombuffer(cuda.PinnedMemoryPointer(memory, 0), kind, count)
+        array = np.frombuffer(cuda.PinnedMemoryPointer(locked, 0), kind, count)
         array[:] = 0
+        self.host_allocated_bytes += nbytes
         return array
+
+    def pageable(self, count: int, dtype: npt.DTypeLike) -> Array:
+        array = np.empty(count, dtype)
+        array[:] = 0
+        self.host_allocated_bytes += array.nbytes
+        return array
+
+    def raw_allocation(self, count: int, dtype: npt.DTypeLike) -> CardBuffer:
+        nbytes = count * np.dtype(dtype).itemsize
+        with self._room(nbytes), lost(self._cupy):
+            place = self._cupy.cuda.runtime.malloc(nbytes)
+        self._raw.add(place)
+        self.raw_bytes += nbytes
+        return self._buffer_at(place, count, dtype, self)
+
+    def raw_free(self, buffer: Buffer) -> None:
+        place = int(array_of(buffer).data.ptr)
+        self._raw.remove(place)
+        self.raw_bytes -= buffer.nbytes
+        with lost(self._cupy):
+            self._cupy.cuda.runtime.free(place)
 
     def mapped(self, array: Array) -> CardBuffer:
         # Under unified addressing the host's pointer is the device's.
-        memory = self._cupy.cuda.UnownedMemory(array.ctypes.data, array.nbytes, array, self._number)
-        pointer = self._cupy.cuda.MemoryPointer(memory, 0)
-        return CardBuffer(self._cupy.ndarray(array.shape, dtype=array.dtype, memptr=pointer))
+        return self._buffer_at(array.ctypes.data, len(array), array.dtype, array)
 
     def kernel(self, file: str, name: str, defines: Mapping[str, int] | None = None) -> CardKernel:
         flags = tuple(sorted((defines or {}).items()))
@@ -204,6 +152,25 @@ class CardDevice:
 
     def free_bytes(self) -> int:
         return int(self._cupy.cuda.runtime.memGetInfo()[0])
+
+    @contextmanager
+    def _room(self, nbytes: int) -> Iterator[None]:
+        """Names what the driver says where the card has too little memory."""
+        try:
+            yield
+        except self._cupy.cuda.runtime.CUDARuntimeError as error:
+            if _NO_MEMORY not in str(error):
+                raise
+            raise DeviceMemoryError(
+                f"the card has {self.free_bytes()} bytes free, {nbytes} were asked for",
+                hint="lower the sizes in `params`, or end what else runs on the card",
+            ) from None
+
+    def _buffer_at(self, place: int, count: int, dtype: npt.DTypeLike, owner: object) -> CardBuffer:
+        cuda, kind = self._cupy.cuda, np.dtype(dtype)
+        memory = cuda.UnownedMemory(place, count * kind.itemsize, owner, self._number)
+        pointer = cuda.MemoryPointer(memory, 0)
+        return CardBuffer(self._cupy.ndarray((count,), dtype=kind, memptr=pointer))
 
     def _load_numba(self, file: str) -> None:
         """Loads all kernels of a file that is written in Python."""
@@ -231,130 +198,6 @@ class CardDevice:
             driver.funcSetAttribute(
                 function.ptr, driver.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, left
             )
-
-
-class CardStream:
-    """A non-blocking stream of a card."""
-
-    def __init__(self, cupy: Any) -> None:
-        self._cupy = cupy
-        self.stream = cupy.cuda.Stream(non_blocking=True)
-        #: Recorded anew each time: who waits for it has taken what it then stood for.
-        self._reached = cupy.cuda.Event(disable_timing=True)
-
-    def launch(
-        self,
-        kernel: Kernel,
-        grid: int,
-        block: int,
-        arguments: Sequence[Argument],
-        *,
-        shared_bytes: int = 0,
-    ) -> None:
-        loaded = cast(CardKernel, kernel)
-        check_arguments(loaded.name, loaded.source.parameters, arguments)
-        expand = _as_numba_has_it if source.is_numba(loaded.source.file) else _as_it_is
-        values = tuple(value for each in arguments for value in expand(each))
-        with _lost(self._cupy):
-            loaded.function((grid, 1, 1), (block, 1, 1), values, shared_bytes, self.stream)
-
-    def fill(self, buffer: Buffer, byte: int) -> None:
-        if buffer.nbytes:
-            with _lost(self._cupy):
-                _array(buffer).data.memset_async(byte, buffer.nbytes, self.stream)
-
-    def copy(self, target: Buffer, source: Buffer) -> None:
-        assert target.nbytes == source.nbytes
-        with _lost(self._cupy):
-            _array(target).data.copy_from_device_async(
-                _array(source).data, source.nbytes, self.stream
-            )
-
-    def upload(self, target: Buffer, array: Array) -> None:
-        assert target.nbytes == array.nbytes
-        with _lost(self._cupy):
-            _array(target).data.copy_from_host_async(array.ctypes.data, array.nbytes, self.stream)
-
-    def download(self, array: Array, source: Buffer) -> None:
-        assert array.nbytes == source.nbytes
-        with _lost(self._cupy):
-            _array(source).data.copy_to_host_async(array.ctypes.data, array.nbytes, self.stream)
-
-    def follow(self, other: Stream) -> None:
-        ahead = cast(CardStream, other)
-        with _lost(self._cupy):
-            ahead._reached.record(ahead.stream)
-            self.stream.wait_event(ahead._reached)
-
-    def matmul(
-        self,
-        target: Buffer,
-        left: Buffer,
-        right: Buffer,
-        shape: tuple[int, int, int],
-        *,
-        scale: float,
-        adds: bool = False,
-    ) -> None:
-        (rows, columns, inner), cublas = shape, self._cupy.cuda.cublas
-        assert (target.count, left.count) == (rows * columns, rows * inner)
-        assert right.count == columns * inner
-        times = np.array([scale, adds], np.float32)
-        places = [_array(each).data.ptr for each in (right, left, target)]
-        # cuBLAS has columns first: what it calls the product is the target transposed.
-        with _lost(self._cupy), self.stream:
-            cublas.sgemm(
-                self._cupy.cuda.device.get_cublas_handle(),
-                cublas.CUBLAS_OP_T,
-                cublas.CUBLAS_OP_N,
-                columns,
-                rows,
-                inner,
-                times.ctypes.data,
-                places[0],
-                inner,
-                places[1],
-                inner,
-                times[1:].ctypes.data,
-                places[2],
-                columns,
-            )
-
-    def synchronize(self) -> None:
-        with _lost(self._cupy):
-            self.stream.synchronize()
-
-
-def _as_it_is(argument: Argument) -> tuple[Any, ...]:
-    return (argument if isinstance(argument, np.generic) else _array(argument),)
-
-
-def _as_numba_has_it(argument: Argument) -> tuple[Any, ...]:
-    """An array becomes two pointers that are none, count, element size, place, count, stride."""
-    if isinstance(argument, np.generic):
-        return (argument,)
-    nothing, count = np.uint64(0), np.int64(argument.count)
-    size = np.int64(argument.dtype.itemsize)
-    return (nothing, nothing, count, size, _array(argument), count, size)
-
-
-def _array(buffer: Buffer) -> Any:
-    return cast(CardBuffer, buffer).array
-
-
-@contextmanager
-def _lost(cupy: Any) -> Iterator[None]:
-    """Names what a driver says when the context is gone; every other error is our own mistake."""
-    try:
-        yield
-    except (cupy.cuda.driver.CUDADriverError, cupy.cuda.runtime.CUDARuntimeError) as error:
-        text = str(error)
-        if text.split(":")[0] in _LOST:
-            raise DeviceLostError(
-                f"the device was lost: {text}",
-                hint="look for Xid messages in the kernel's log (`dmesg`)",
-            ) from error
-        raise
 
 
 def _cupy() -> Any:

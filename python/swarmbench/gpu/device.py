@@ -78,7 +78,11 @@ class Stream(Protocol):
         ...
 
     def upload(self, target: Buffer, array: Array) -> None:
-        """Enqueues a copy to the device; a pinned `array` stays untouched until it has ended."""
+        """Enqueues a copy to the device; `array` stays untouched until it has ended.
+
+        Of memory that is not pinned the driver may have taken all when this comes back, or nothing
+        yet (CUDA driver API, "API synchronization behavior").
+        """
         ...
 
     def download(self, array: Array, source: Buffer) -> None:
@@ -111,7 +115,10 @@ class Stream(Protocol):
 
 
 class Device(Protocol):
-    """One device; buffers and kernels are of it alone. Memory is taken before a run, not in it."""
+    """One device; buffers and kernels are of it alone.
+
+    Memory is taken before a run, not in it, but by `raw_allocation`, which is to be measured.
+    """
 
     @property
     def name(self) -> str: ...
@@ -134,6 +141,16 @@ class Device(Protocol):
         """The library of the CUDA driver that has this device, as the system loads it."""
         ...
 
+    @property
+    def host_allocated_bytes(self) -> int:
+        """What `pinned` and `pageable` gave out so far, in bytes."""
+        ...
+
+    @property
+    def raw_bytes(self) -> int:
+        """What `raw_allocation` gave out and `raw_free` did not take back, in bytes."""
+        ...
+
     def use(self) -> None:
         """Makes it the device of the calling thread; each thread that launches calls it once."""
         ...
@@ -147,7 +164,22 @@ class Device(Protocol):
         ...
 
     def pinned(self, count: int, dtype: npt.DTypeLike) -> Array:
-        """Page-locked memory of the host."""
+        """Page-locked memory of the host; raises `DeviceMemoryError` where there is too little."""
+        ...
+
+    def pageable(self, count: int, dtype: npt.DTypeLike) -> Array:
+        """Ordinary memory of the host, touched: the driver stages its copies, no kernel sees it."""
+        ...
+
+    def raw_allocation(self, count: int, dtype: npt.DTypeLike) -> Buffer:
+        """Memory straight from the driver, in the middle of a run; its bytes are anything.
+
+        Raises `DeviceMemoryError` where there is too little.
+        """
+        ...
+
+    def raw_free(self, buffer: Buffer) -> None:
+        """Gives back the whole of a `raw_allocation`, which nothing enqueued uses any more."""
         ...
 
     def mapped(self, array: Array) -> Buffer:

@@ -133,23 +133,19 @@ class EmulatedDevice:
         memory_bytes: int = 2 << 30,
     ) -> None:
         self.counts = Counts()
-        self.allocated_bytes = 0
+        self.allocated_bytes = self.host_allocated_bytes = self.raw_bytes = 0
         self._seeds, self._build, self._is_random = _seeds(seed), build, is_random
         self._memory_bytes = memory_bytes
+        self._raw = set[int]()
         self._kernels: dict[tuple[str, str, tuple[tuple[str, int], ...]], HostKernel] = {}
 
     def use(self) -> None:
         """Every thread may launch."""
 
     def empty(self, count: int, dtype: npt.DTypeLike) -> HostBuffer:
-        nbytes = count * np.dtype(dtype).itemsize
-        if self.allocated_bytes + nbytes > self._memory_bytes:
-            raise DeviceMemoryError(
-                f"the emulated device has {self.free_bytes()} bytes free, {nbytes} were asked for",
-                hint="lower the sizes in `params`",
-            )
-        self.allocated_bytes += nbytes
-        return HostBuffer(_poisoned(nbytes).view(dtype))
+        buffer = self._taken(count, dtype)
+        self.allocated_bytes += buffer.nbytes
+        return buffer
 
     def uploaded(self, array: Array) -> HostBuffer:
         buffer = self.empty(len(array), array.dtype)
@@ -157,7 +153,23 @@ class EmulatedDevice:
         return buffer
 
     def pinned(self, count: int, dtype: npt.DTypeLike) -> Array:
-        return np.zeros(count, dtype)
+        return self.pageable(count, dtype)
+
+    def pageable(self, count: int, dtype: npt.DTypeLike) -> Array:
+        array = np.empty(count, dtype)
+        array[:] = 0
+        self.host_allocated_bytes += array.nbytes
+        return array
+
+    def raw_allocation(self, count: int, dtype: npt.DTypeLike) -> HostBuffer:
+        buffer = self._taken(count, dtype)
+        self._raw.add(buffer.array.ctypes.data)
+        self.raw_bytes += buffer.nbytes
+        return buffer
+
+    def raw_free(self, buffer: Buffer) -> None:
+        self._raw.remove(_array(buffer).ctypes.data)
+        self.raw_bytes -= buffer.nbytes
 
     def mapped(self, array: Array) -> HostBuffer:
         return HostBuffer(array)
@@ -195,7 +207,16 @@ class EmulatedDevice:
         return EmulatedStream(self)
 
     def free_bytes(self) -> int:
-        return self._memory_bytes - self.allocated_bytes
+        return self._memory_bytes - self.allocated_bytes - self.raw_bytes
+
+    def _taken(self, count: int, dtype: npt.DTypeLike) -> HostBuffer:
+        nbytes = count * np.dtype(dtype).itemsize
+        if nbytes > self.free_bytes():
+            raise DeviceMemoryError(
+                f"the emulated device has {self.free_bytes()} bytes free, {nbytes} were asked for",
+                hint="lower the sizes in `params`",
+            )
+        return HostBuffer(_poisoned(nbytes).view(dtype))
 
     def run(
         self,
