@@ -1,4 +1,4 @@
-"""What `gpu/card.py` and `gpu/card_stream.py` ask of CuPy, held against CuPy itself where that is installed."""
+"""What `gpu.card` and `gpu.card_stream` ask of CuPy, held against it where it is installed."""
 
 from __future__ import annotations
 

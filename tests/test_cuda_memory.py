@@ -1,38 +1,28 @@
-"""Memory on a device: blocks of any length at any shape, tiers that add up, a storm that holds."""
+"""Blocks on a device: of any length, at any shape, by any memory of the host; tiers that add up."""
 
 from __future__ import annotations
 
 import secrets
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pytest
 
+from movers import SEED, SMALL, LateDevice, content, lane
 from swarmbench import _native
-from swarmbench.components import Memory
 from swarmbench.components.base import same_arrays
 from swarmbench.components.chunks import PIECE_BYTES, pieced_checksum
-from swarmbench.components.cuda.memory import CudaMemory, Mover
-from swarmbench.components.cuda.memory_storm import Outcome, Storm
+from swarmbench.components.cuda.memory import Mover
 from swarmbench.components.cuda.memory_tiers import Target, Tier
-from swarmbench.components.memory import GRANULE_BYTES, taken_bytes
 from swarmbench.errors import ConfigurationError
-from swarmbench.gpu.emulated import Build, EmulatedDevice, EmulatedStream
+from swarmbench.gpu.emulated import EmulatedDevice, EmulatedStream
 
-SEED = secrets.randbits(32)
-SMALL = Memory.small().model_copy(update={"check_every": 1})
 #: Around every unit that a kernel works in.
 EDGES = [1, 15, 16, 17, 255, 256, 257, 4095, 4096, 4097, PIECE_BYTES - 1, PIECE_BYTES]
 EDGES += [PIECE_BYTES + 1, 2 * PIECE_BYTES, 3 * PIECE_BYTES + 4097]
 
 
-def lane(
-    *, grid: int | None = None, block: int | None = None, build: Build = "plain", **changes: Any
-) -> Mover:
-    component = SMALL.model_copy(update=changes)
-    native = component.prepare(seed=SEED).native
-    device = EmulatedDevice(seed=SEED, build=build, is_random=build == "plain")
-    return Mover(CudaMemory(component, native, device, SEED), grid=grid, block=block)
+every_host_memory = pytest.mark.parametrize("host_memory", ["pinned", "pageable"])
 
 
 def lengths(count: int) -> list[int]:
@@ -40,18 +30,20 @@ def lengths(count: int) -> list[int]:
     return [*EDGES, *drawn.tolist()]
 
 
-def content(nbytes: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    return np.random.default_rng([SEED, nbytes]).integers(0, 256, nbytes, np.uint8)
-
-
 @pytest.mark.parametrize(
-    ("grid", "block", "streams", "chunk_bytes"),
-    [(1, 32, 1, 1 << 20), (3, 32, 2, 128 << 10), (40, 64, 4, 4096), (2, 128, 3, 64 << 10)],
+    ("grid", "block", "streams", "chunk_bytes", "host_memory"),
+    [
+        (1, 32, 1, 1 << 20, "pinned"),
+        (3, 32, 2, 128 << 10, "pageable"),
+        (40, 64, 4, 4096, "pinned"),
+        (2, 128, 3, 64 << 10, "pageable"),
+    ],
 )
 def test_a_block_of_any_length_is_the_same_at_every_shape(
-    grid: int, block: int, streams: int, chunk_bytes: int
+    grid: int, block: int, streams: int, chunk_bytes: int, host_memory: str
 ) -> None:
-    mover = lane(grid=grid, block=block, streams=streams, chunk_bytes=chunk_bytes)
+    shape = {"streams": streams, "chunk_bytes": chunk_bytes, "host_memory": host_memory}
+    mover = lane(grid=grid, block=block, **shape)
     for nbytes in lengths(6):
         inputs = {"block": content(nbytes)}
         for op in ("migrate", "round_trip"):
@@ -73,14 +65,15 @@ def test_tails_are_read_in_bounds_and_pieces_folded_in_order(
         assert same_arrays(found, SMALL.reference("migrate", inputs)), f"seed {SEED}, {nbytes}"
 
 
-def test_what_is_behind_the_end_of_a_block_has_no_part_in_its_checksum() -> None:
-    mover = lane()
+@every_host_memory
+def test_what_is_behind_the_end_of_a_block_has_no_part_in_its_checksum(host_memory: str) -> None:
+    mover = lane(host_memory=host_memory)
     for nbytes in EDGES:
         room = mover.tiers.transit.part(0, -(-nbytes // 16) * 16)
         for behind in (0, 0xFF):
             room.array[:] = behind
             room.array[:nbytes] = content(nbytes)
-            assert mover.link.sum(room.mapped, nbytes) == pieced_checksum(content(nbytes)), nbytes
+            assert mover.link.sum_host(room, nbytes) == pieced_checksum(content(nbytes)), nbytes
 
 
 def test_blocks_begin_as_the_inputs_have_them_a_third_in_each_tier() -> None:
@@ -92,8 +85,9 @@ def test_blocks_begin_as_the_inputs_have_them_a_third_in_each_tier() -> None:
         assert by_size[len(block)].checksum == pieced_checksum(block), f"seed {SEED}, key {key}"
 
 
-def test_every_block_is_in_one_tier_and_what_it_was_after_every_journey() -> None:
-    mover, hops = lane(), set()
+@every_host_memory
+def test_every_block_is_in_one_tier_and_what_it_was_after_every_journey(host_memory: str) -> None:
+    mover, hops = lane(host_memory=host_memory), set()
     tiers, keys = mover.tiers, np.random.default_rng(SEED).integers(0, 2**63, 120)
     for key in keys.tolist():
         before = [block.tier for block in tiers.blocks]
@@ -118,9 +112,12 @@ def test_the_same_key_moves_the_block_that_it_moves_on_the_cpu() -> None:
         assert native.run("round_trip", first_key=key)["units"] == 2 * found
 
 
+@every_host_memory
 @pytest.mark.parametrize("tier", list(Tier))
-def test_a_block_that_is_not_what_it_was_fails_its_hop_and_stays(tier: Tier) -> None:
-    mover = lane()
+def test_a_block_that_is_not_what_it_was_fails_its_hop_and_stays(
+    tier: Tier, host_memory: str
+) -> None:
+    mover = lane(host_memory=host_memory)
     block = next(each for each in mover.tiers.blocks if each.tier == tier)
     for other in set(Tier) - {tier}:
         assert mover.tiers.plant(block, "flipped_bit")
@@ -161,107 +158,6 @@ def test_a_spent_write_budget_leaves_journeys_that_write_nothing() -> None:
     assert 0 <= left < 100_000
     with pytest.raises(ValueError, match="write_budget_bytes: is less"):
         lane(write_budget_bytes=sum(pages) + 4096)
-
-
-def storm(**changes: Any) -> Storm:
-    return lane(**changes).storm
-
-
-def asked(count: int, most: int, longest: int) -> tuple[list[int], list[int]]:
-    random = np.random.default_rng([SEED, count])
-    return random.integers(1, most, count).tolist(), random.integers(1, longest, count).tolist()
-
-
-@pytest.mark.parametrize("touch", ["none", "page", "fill"])
-@pytest.mark.parametrize("pool_bytes", [2 << 20, 16 << 20])
-def test_a_storm_is_what_the_reference_says(touch: str, pool_bytes: int) -> None:
-    """In two mebibytes much is rejected: of those that fit the bound every one is placed or found
-    without a span that is long enough."""
-    component = SMALL.model_copy(update={"touch": touch, "pool_bytes": pool_bytes})
-    sizes, lifetimes = asked(80, 300_000, 60)
-    inputs = {"sizes": np.array(sizes, np.uint64), "lifetimes": np.array(lifetimes, np.uint64)}
-    mover = lane(touch=touch, pool_bytes=pool_bytes, grid=3)
-    found = mover.evaluate("allocate", inputs)
-    native = component.prepare(seed=SEED).native
-    assert same_arrays(found, native.evaluate("allocate", inputs)), f"seed {SEED}"
-    if 2 not in found["accepted"]:
-        assert same_arrays(found, component.reference("allocate", inputs)), f"seed {SEED}"
-    assert pool_bytes > 2 << 20 or 0 in found["accepted"]
-    assert mover.storm.allocated == mover.storm.freed
-    assert mover.storm.pool.used_granules == mover.storm.broken == 0
-
-
-@pytest.mark.parametrize("touch", ["none", "page", "fill"])
-def test_what_is_alive_lies_apart_inside_the_pool_and_keeps_its_words(touch: str) -> None:
-    found = storm(touch=touch, build="traced")
-    alive: dict[int, tuple[int, int]] = {}
-    for step, (size, lifetime) in enumerate(zip(*asked(60, 60_000, 30), strict=True)):
-        assert found.step(size, lifetime, step, is_guarded=True) is Outcome.PLACED
-        alive = {due: span for due, span in alive.items() if due // 1000 > step}
-        one = found.last
-        assert one is not None
-        begin, end = one.first * GRANULE_BYTES, one.first * GRANULE_BYTES + taken_bytes(size)
-        assert end <= SMALL.pool_bytes
-        assert all(end <= first or last <= begin for first, last in alive.values())
-        alive[1000 * (step + lifetime) + step] = (begin, end)
-        assert np.array_equal(words_of(found, touch), expected(touch, size, step)), f"seed {SEED}"
-        assert found.is_right()
-
-
-def words_of(found: Storm, touch: str) -> Any:
-    """Canary, what the touch has written, canary."""
-    one = found.last
-    assert one is not None
-    words = cast(Any, found.place_of(one)).array
-    inside = words[8 : 8 + one.words][written(touch, one.words)]
-    return np.concatenate([words[7:8], inside, words[8 + one.words :][:1]])
-
-
-def written(touch: str, words: int) -> Any:
-    """Which of its words a touch writes."""
-    if touch == "none":
-        return np.arange(0)
-    pages = np.arange(-(-words // 512))
-    within = np.minimum(8 * pages % 512, words - 512 * pages - 1)
-    return 512 * pages + within if touch == "page" else np.arange(words)
-
-
-def expected(touch: str, size: int, stamp: int) -> Any:
-    count = len(written(touch, -(-size // 8)))
-    step = int(touch == "page")
-    inside = np.uint64(stamp) + step * np.arange(count, dtype=np.uint64)
-    canary = ~np.array([stamp], np.uint64)
-    return np.concatenate([canary, inside, canary])
-
-
-@pytest.mark.parametrize("nbytes", [1, 8, 9001, 9009])
-@pytest.mark.parametrize("touch", ["none", "page", "fill"])
-def test_every_word_that_was_written_is_looked_at(touch: str, nbytes: int) -> None:
-    found = storm(touch=touch)
-    found.step(nbytes, 5, SEED, is_guarded=True)
-    one = found.last
-    assert one is not None
-    words = cast(Any, found.place_of(one)).array
-    looked_at = {7, 8 + one.words, *(8 + written(touch, one.words)).tolist()}
-    for place in range(8 + one.words + 1):
-        words[place] ^= np.uint64(1)
-        assert found.is_right() == (place not in looked_at), f"word {place}, seed {SEED}"
-        words[place] ^= np.uint64(1)
-
-
-@pytest.mark.parametrize("place", [7, -1])
-def test_a_broken_canary_is_seen_when_its_allocation_is_freed(place: int) -> None:
-    mover = lane(touch="none")
-    mover.storm.step(5000, 3, 1, is_guarded=True)
-    one = mover.storm.last
-    assert one is not None
-    words = cast(Any, mover.storm.place_of(one)).array
-    words[place if place > 0 else 8 + one.words] ^= np.uint64(1 << 40)
-    for key in range(1, 5):
-        mover.storm.step(100, 50, key, is_guarded=False)
-    assert mover.storm.broken == 1
-    assert mover.verify() == (1, 1)
-    assert mover.verify() == (0, 0)
 
 
 def test_fragmentation_is_what_the_largest_span_lacks() -> None:
@@ -308,13 +204,7 @@ def test_a_room_that_is_kept_waits_for_its_block() -> None:
     assert mover.tiers.is_right(block, Tier.GPU)
 
 
-def test_the_hosts_heap_is_refused() -> None:
-    memory = Memory.small().model_copy(update={"allocator": "heap"})
-    with pytest.raises(ConfigurationError, match="allocator: `heap` is memory of the host"):
-        memory.prepare(seed=SEED, backend="cuda", device="emulated")
-    assert memory.unfit("cpu") is None
-
-
+@every_host_memory
 @pytest.mark.parametrize(
     ("way", "begin", "end"),
     [
@@ -325,9 +215,9 @@ def test_the_hosts_heap_is_refused() -> None:
     ],
 )
 def test_a_bit_that_flips_on_its_way_is_seen_where_it_arrives(
-    monkeypatch: pytest.MonkeyPatch, way: str, begin: Tier, end: Tier
+    monkeypatch: pytest.MonkeyPatch, way: str, begin: Tier, end: Tier, host_memory: str
 ) -> None:
-    mover = lane()
+    mover = lane(host_memory=host_memory)
     block = next(each for each in reversed(mover.tiers.blocks) if each.tier == begin)
     target = mover.tiers.taken(block, end)
     assert target is not None
@@ -342,3 +232,100 @@ def test_a_bit_that_flips_on_its_way_is_seen_where_it_arrives(
     assert mover.tiers.hop(block, target).value == "corrupt"
     monkeypatch.undo()
     assert mover.tiers.is_right(block, begin), f"seed {SEED}: its source is as it was"
+
+
+@every_host_memory
+@pytest.mark.parametrize("streams", [1, 4])
+def test_a_copy_may_take_place_as_late_as_it_is_waited_for(host_memory: str, streams: int) -> None:
+    """Of memory that is not pinned nothing says when the driver reads it."""
+    mover = lane(device=LateDevice(SEED), host_memory=host_memory, streams=streams)
+    for nbytes in lengths(2):
+        inputs = {"block": content(nbytes)}
+        found = mover.evaluate("round_trip", inputs)
+        assert same_arrays(found, SMALL.reference("round_trip", inputs)), f"{SEED}, {nbytes}"
+    for key in range(30):
+        assert mover.run("round_trip" if key % 3 == 0 else "migrate", key).status == "ok"
+        assert mover.verify() == (1, 0), f"seed {SEED}, key {key}"
+
+
+@every_host_memory
+def test_kernels_see_pinned_memory_alone_and_move_what_is_declared(host_memory: str) -> None:
+    device = EmulatedDevice(seed=SEED, build="traced")
+    mover = lane(device=device, host_memory=host_memory)
+    for room in (mover.tiers.transit, mover.tiers.transit.part(16, 32)):
+        assert (room.mapped is None) == (host_memory == "pageable")
+    counts = device.counts
+    for key in range(12):
+        before = counts.distinct_read_bytes, counts.distinct_written_bytes
+        mover.run("migrate", key)
+        cost = mover.cost("migrate")
+        assert counts.distinct_read_bytes - before[0] == pytest.approx(cost.bytes_read, rel=0.05)
+        written = counts.distinct_written_bytes - before[1]
+        assert written == pytest.approx(cost.bytes_written, rel=0.05), f"seed {SEED}, key {key}"
+        mover.verify()
+
+
+@pytest.mark.parametrize("length", EDGES)
+def test_the_processor_sums_a_block_as_the_device_does(length: int) -> None:
+    assert _native.block_checksum(content(length)) == pieced_checksum(content(length))
+
+
+@every_host_memory
+@pytest.mark.parametrize(
+    ("way", "begin", "end"), [("up", Tier.CPU, Tier.GPU), ("down", Tier.GPU, Tier.CPU)]
+)
+def test_migrations_in_one_direction_copy_in_no_other(
+    monkeypatch: pytest.MonkeyPatch, way: str, begin: Tier, end: Tier, host_memory: str
+) -> None:
+    mover = lane(way=way, host_memory=host_memory)
+    tiers, left = mover.tiers, mover.tiers.file.write_budget_left_bytes
+    against = "download" if way == "up" else "upload"
+    homes = [block.tier for block in tiers.blocks]
+    keys = np.random.default_rng(SEED).integers(0, 2**63, 40)
+    for key in keys.tolist():
+        with monkeypatch.context() as patch:
+            patch.delattr(EmulatedStream, against)
+            assert mover.run("migrate", key).status == "ok"
+        (moved,) = [
+            each for each, home in zip(tiers.blocks, homes, strict=True) if each.tier != home
+        ]
+        assert (homes[moved.index], moved.tier) == (begin, end)
+        assert mover.verify() == (1, 0), f"seed {SEED}, key {key}"
+        assert tiers.adds_up()
+    assert tiers.file.write_budget_left_bytes == left
+    assert mover.run("round_trip", 1).status == "ok"
+    assert mover.verify() == (1, 0)
+    assert [block.tier for block in tiers.blocks] == homes
+    assert all(tiers.is_right(block, block.tier) for block in tiers.blocks)
+
+
+@pytest.mark.parametrize("fault", _native.fault_names())
+@pytest.mark.parametrize("way", ["up", "down"])
+def test_what_is_wrong_with_a_block_that_went_one_way_is_seen(way: str, fault: str) -> None:
+    mover = lane(way=way)
+    for key in range(12):
+        assert mover.run("migrate", key).status == "ok"
+        assert mover.plant(fault)
+        assert mover.verify() == (1, 1), f"seed {SEED}, key {key}"
+    assert mover.run("round_trip", 0).status == "ok"
+    assert mover.verify() == (1, 0)
+    assert mover.tiers.adds_up()
+    assert all(mover.tiers.is_right(block, block.tier) for block in mover.tiers.blocks)
+
+
+def test_what_a_backend_does_not_have_is_refused_and_named() -> None:
+    for backend, changes, problem in (
+        ("cuda", {"allocator": "heap"}, "backend `cuda` has no `heap`; choose one of `pool`, "),
+        ("cpu", {"allocator": "raw"}, "backend `cpu` has no `raw`; choose one of `pool`, `heap`"),
+        ("cpu", {"way": "up"}, "`up` is of copies to a device, and backend `cpu` has none"),
+        ("cpu", {"host_memory": "pageable"}, "`pageable` is of copies to a device"),
+    ):
+        component = SMALL.model_copy(update=changes)
+        found = component.unfit(backend)
+        assert found is not None
+        assert found[0] in changes
+        assert found[1].startswith(problem)
+        assert component.unfit("cpu" if backend == "cuda" else "cuda") is None
+    heap = SMALL.model_copy(update={"allocator": "heap"})
+    with pytest.raises(ConfigurationError, match="allocator: backend `cuda` has no `heap`"):
+        heap.prepare(seed=SEED, backend="cuda", device="emulated")

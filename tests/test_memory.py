@@ -241,6 +241,8 @@ def test_a_directory_that_is_not_there_is_refused(tmp_path: Path) -> None:
         ({"fsync": "always"}, "fsync"),
         ({"touch": "all"}, "touch"),
         ({"allocator": "arena"}, "allocator"),
+        ({"host_memory": "mapped"}, "host_memory"),
+        ({"way": "sideways"}, "way"),
         ({"pool_bytes": 1000}, "pool_bytes"),
         ({"allocation_max_bytes": 1 << 30}, "allocation_max_bytes"),
         ({"allocation_min_bytes": 4}, "allocation_min_bytes"),
@@ -253,9 +255,29 @@ def test_bad_parameters_are_refused_on_both_sides(changes: dict[str, Any], key: 
     with pytest.raises(ValidationError, match=key):
         Memory(**changes)
     text = json.dumps(SMALL.model_dump(mode="json") | changes)
-    known = key if key not in ("io", "fsync", "touch", "allocator") else "unknown variant"
+    chosen = ("io", "fsync", "touch", "allocator", "host_memory", "way")
+    known = key if key not in chosen else "unknown variant"
     with pytest.raises(ValueError, match=known):
         _native.Component("memory", text, seed=1)
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"host_memory": "pageable"}, "host_memory: there is no device to copy to"),
+        ({"way": "down"}, "way: there is no device to copy to"),
+        ({"allocator": "raw"}, "unknown variant `raw`"),
+    ],
+)
+def test_what_only_a_device_has_is_refused_without_one(
+    changes: dict[str, Any], problem: str
+) -> None:
+    component = changed(**changes)
+    with pytest.raises(ValueError, match=problem):
+        component.prepare(seed=SEED)
+    assert component.on_host() == SMALL
+    assert component.unfit("cpu") is not None
+    assert component.unfit("cuda") is None
 
 
 def test_a_budget_shrinks_pools_and_blocks_and_says_so() -> None:

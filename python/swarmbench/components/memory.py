@@ -32,6 +32,8 @@ _BUFFERS_SPARE = 2
 _BOOKS_BYTES = (1 << 16) * 4 + 8192 * 36
 _LIFETIME_MAX = (1 << 16) - 1
 _LIFETIME_MEAN_MAX = 4096.0
+#: Allocators of each backend, first the usual one.
+_ALLOCATORS = {"cpu": ("pool", "heap"), "cuda": ("pool", "pinned", "raw")}
 #: Allocations in one call of `inputs`.
 _STRETCH = 256
 
@@ -92,7 +94,8 @@ class Memory(Component):
     read.
 
     On CUDA there is a third tier, `gpu`: a block moves to either of the two that it is not in, as
-    its key says, and the storm is of one over a pool on the device.
+    its key says, or with a `way` in one direction alone, and the storm is of memory of the device
+    or of pinned memory, by its `allocator`.
 
     The mix is that of the original: 10 000 allocations and 50 migrations a second.
     """
@@ -122,6 +125,12 @@ class Memory(Component):
     chunks_in_flight: int = Field(default=4, ge=2, le=64)
     #: On CUDA: chunks on their way between the host and the device at a time.
     streams: int = Field(default=2, ge=1, le=4)
+    #: On CUDA: the tier `cpu` and what passes through the host. The driver copies `pinned` memory
+    #: where it lies and stages `pageable`, which the processor sums where it arrives.
+    host_memory: Literal["pinned", "pageable"] = "pinned"
+    #: On CUDA: `up`, every migration takes a block of the tier `cpu` to the device, `down` back;
+    #: it is where it was before the next one, for its bytes never left. `any`: to any tier.
+    way: Literal["any", "up", "down"] = "any"
     #: `auto`: io_uring where the kernel allows it, else threads with pread and pwrite.
     io: Literal["auto", "io_uring", "threads"] = "auto"
     #: Whether a block is made durable before its room in memory is given away.
@@ -129,8 +138,10 @@ class Memory(Component):
     #: Where the nameless file of the tier `nvme` lies.
     directory: str = "."
     write_budget_bytes: int = Field(default=64 << 30, ge=0, lt=1 << 63)
-    #: `heap` is the control: malloc and free of the C library.
-    allocator: Literal["pool", "heap"] = "pool"
+    #: `heap` is the control: malloc and free of the C library. On CUDA `pool` lies on the device;
+    #: there `pinned`, a pool in pinned memory of the host, and `raw`, which asks the driver for
+    #: each allocation (cudaMalloc, cudaFree), are the controls.
+    allocator: Literal["pool", "heap", "pinned", "raw"] = "pool"
     pool_bytes: int = Field(default=256 * _MIB, ge=_MIB, le=1 << 40)
     allocation_min_bytes: int = Field(default=1000, ge=8)
     allocation_max_bytes: int = Field(default=100_000_000, ge=8)
@@ -169,9 +180,16 @@ class Memory(Component):
         )
 
     def unfit(self, backend: str) -> tuple[str, str] | None:
-        """A directory must be there, every block may be written once, and a device has no heap."""
-        if backend == "cuda" and self.allocator == "heap":
-            return "allocator", "`heap` is memory of the host; choose `pool` on backend `cuda`"
+        """A directory must be there, every block may be written once, and what only a device has
+        is not there without one."""
+        if self.allocator not in _ALLOCATORS[backend]:
+            known = ", ".join(f"`{each}`" for each in _ALLOCATORS[backend])
+            problem = f"backend `{backend}` has no `{self.allocator}`; choose one of {known}"
+            return "allocator", problem
+        if backend == "cpu" and self != self.on_host():
+            key = "way" if self.way != "any" else "host_memory"
+            problem = f"`{getattr(self, key)}` is of copies to a device, and backend `cpu` has none"
+            return key, f"{problem}; leave it out"
         if not Path(self.directory).is_dir():
             return "directory", f"there is no directory `{self.directory}`; give one"
         least = sum(-(-size // PAGE_BYTES) * PAGE_BYTES for size in self.block_sizes())
@@ -180,6 +198,13 @@ class Memory(Component):
             problem = f"{allowed} is less than the {about_bytes(least)} of its blocks"
             return "write_budget_bytes", problem
         return None
+
+    def on_host(self) -> Self:
+        """The same blocks and allocations, without what only a device has."""
+        host = {"allocator": self.allocator, "host_memory": "pinned", "way": "any"}
+        if self.allocator not in _ALLOCATORS["cpu"]:
+            host["allocator"] = _ALLOCATORS["cpu"][0]
+        return self.model_copy(update=host)
 
     def written_bytes(self) -> int:
         """All that its own budget allows: how soon it is spent depends on the disk."""
@@ -197,7 +222,9 @@ class Memory(Component):
 
     def cost(self, op: Op) -> float:
         """Allocations that touch nothing have no roof, filled ones write every byte; what a file
-        system buffers has nothing to do with the disk's."""
+        system buffers, or never leaves host and device, has nothing to do with the disk's."""
+        if op.name == "migrate" and self.way != "any":
+            return 0.0
         if op.name != "allocate":
             return op.cost if _is_direct(self.directory) else 0.0
         return {"none": 0.0, "page": op.cost, "fill": 1.0}[self.touch]

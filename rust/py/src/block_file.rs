@@ -20,6 +20,14 @@ impl BlockFile {
     }
 }
 
+/// The checksum of a block (u8), as the tiers of the native `memory` component take it.
+#[pyfunction]
+#[pyo3(signature = (block, /))]
+pub fn block_checksum(py: Python<'_>, block: PyReadonlyArray1<'_, u8>) -> PyResult<u64> {
+    let bytes = block.as_slice()?;
+    Ok(py.detach(|| operations::block_checksum(bytes)))
+}
+
 #[pymethods]
 impl BlockFile {
     /// Whether it is read and written past the page cache.

@@ -19,7 +19,7 @@ mod span_pool;
 #[pymodule(gil_used = false)]
 mod _native {
     #[pymodule_export]
-    use super::block_file::BlockFile;
+    use super::block_file::{BlockFile, block_checksum};
     #[pymodule_export]
     use super::calibrate::{Canary, CanaryReading, measure_ceilings};
     #[pymodule_export]

@@ -1,4 +1,4 @@
-"""Memory on a device: blocks in three tiers, and a storm over a pool on the device."""
+"""Memory on a device: blocks in three tiers, and a storm of allocations."""
 
 from __future__ import annotations
 
@@ -18,13 +18,14 @@ from swarmbench.components.philox import philox, stream_key
 #: Operations whose draws are made in one go.
 _STRETCH = 256
 _KEY_MAX = (1 << 64) - 1
+#: Where a migration in one direction begins and ends.
+_ENDS = {"any": None, "up": (Tier.CPU, Tier.GPU), "down": (Tier.GPU, Tier.CPU)}
 
 
 class CudaMemory(CudaComponent):
     """What the lanes share: the native component, which has the disk and the write budget.
 
-    Each lane has blocks of its own, the same ones. Raises `ConfigurationError` for the host's
-    heap, which is no memory of a device.
+    Each lane has blocks of its own, the same ones.
     """
 
     name: ClassVar[str] = "memory"
@@ -37,6 +38,11 @@ class CudaMemory(CudaComponent):
         memory = cast(Memory, component)
         return lanes * sum(kind.device_bytes(memory) for kind in (Link, Tiers, Storm))
 
+    @classmethod
+    def host_bytes(cls, component: Component, lanes: int) -> int:
+        memory = cast(Memory, component)
+        return lanes * sum(kind.host_bytes(memory) for kind in (Link, Tiers, Storm))
+
     def describe(self) -> dict[str, Any]:
         memory = cast(Memory, self.component)
         return {
@@ -44,7 +50,9 @@ class CudaMemory(CudaComponent):
             "tier_bytes": memory.tier_bytes(),
             "streams": memory.streams,
             "staged_chunk_bytes": staged_bytes(memory),
-            "host_memory": "pinned",
+            "host_memory": memory.host_memory,
+            "way": memory.way,
+            "allocator": memory.allocator,
         }
 
 
@@ -124,6 +132,7 @@ class Mover(CudaOperation):
     def evaluate(self, op: str, inputs: Arrays) -> Arrays:
         """As `reference`; `round_trip` goes by the file as well. Every end sums the same."""
         self._unverified = None
+        self.tiers.come_home()
         if op == "allocate":
             return self.storm.answers(inputs["sizes"].tolist(), inputs["lifetimes"].tolist())
         arrived, sums = self.tiers.there_and_back(inputs["block"], op == "round_trip")
@@ -147,13 +156,21 @@ class Mover(CudaOperation):
         return Done(nbytes)
 
     def _journey(self, op: str, key: int, is_checked: bool) -> Done:
-        found = self.tiers.choose(*self._choice(key))
+        self.tiers.come_home()
+        first, is_farther = self._choice(key)
+        ends = _ENDS[self._component.way] if op == "migrate" else None
+        if ends is None:
+            found = self.tiers.choose(first, is_farther)
+        else:
+            found = self.tiers.choose_within(first, *ends)
         if found is None:
             return Done(0, "rejected")
         block, target = found
         home = Target(block.tier, block.room)
         if op == "round_trip":
             ended, hops = self._round_trip(block, target, home), 2
+        elif ends is not None:
+            ended, hops = self.tiers.lend(block, target), 1
         else:
             ended, hops = self.tiers.move(block, target), 1
         if ended is not Hop.MOVED:
@@ -171,7 +188,7 @@ class Mover(CudaOperation):
         if ended is not Hop.MOVED:
             return ended
         if home.tier == Tier.NVME and not self.tiers.can_write(block):
-            self.tiers.drop(block)
+            self.tiers.put_back(block, home)
             return ended
         return self.tiers.move(block, home)
 

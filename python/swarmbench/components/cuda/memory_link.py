@@ -7,6 +7,7 @@ from typing import Self
 
 import numpy as np
 
+from swarmbench import _native
 from swarmbench.components.chunks import PIECE_BYTES
 from swarmbench.components.memory import PAGE_BYTES, Memory
 from swarmbench.gpu.device import Argument, Array, Buffer, Device, Stream
@@ -30,21 +31,24 @@ def whole(nbytes: int, unit: int) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class Pinned:
-    """Page-locked bytes of the host, as it and as the device sees them."""
+class HostBytes:
+    """Bytes of the host, as it and, where they are page-locked, as the device sees them."""
 
     array: Array
-    mapped: Buffer
+    mapped: Buffer | None
 
     @classmethod
-    def of(cls, device: Device, nbytes: int) -> Self:
-        """So many bytes, touched."""
+    def of(cls, device: Device, component: Memory, nbytes: int) -> Self:
+        """So many bytes of the memory that a component asks for, touched."""
+        if component.host_memory == "pageable":
+            return cls(device.pageable(nbytes, np.uint8), None)
         array = device.pinned(nbytes, np.uint8)
         return cls(array, device.mapped(array))
 
-    def part(self, first: int, nbytes: int) -> Pinned:
+    def part(self, first: int, nbytes: int) -> HostBytes:
         """Some of them."""
-        return Pinned(self.array[first : first + nbytes], self.mapped.part(first, nbytes))
+        mapped = None if self.mapped is None else self.mapped.part(first, nbytes)
+        return HostBytes(self.array[first : first + nbytes], mapped)
 
 
 class Link:
@@ -53,7 +57,8 @@ class Link:
 
     A chunk goes by the copy engine into a staging buffer and from there by a kernel that sums it to
     its place, or the other way round; chunks of different streams overlap. Whatever is given has
-    room up to the next 16 bytes.
+    room up to the next 16 bytes, and ends of a journey stay untouched until it has ended. What
+    arrives in pinned memory the device sums, what arrives in pageable memory the processor.
     """
 
     def __init__(
@@ -82,7 +87,12 @@ class Link:
         sums = _SLOTS * (8 * _pieces(max(component.block_sizes())) + 4)
         return component.streams * staged_bytes(component) + sums
 
-    def up(self, target: Buffer, source: Pinned, nbytes: int) -> int:
+    @staticmethod
+    def host_bytes(component: Memory) -> int:
+        """What one takes of the host's memory, in bytes."""
+        return _SLOTS * 8
+
+    def up(self, target: Buffer, source: HostBytes, nbytes: int) -> int:
         """Moves `nbytes` to the device; the checksum of what arrived."""
         pieces = _pieces(nbytes)
         for stream, staging, first, length in self._chunks(nbytes):
@@ -93,32 +103,44 @@ class Link:
         self._synchronize()
         return int(self._found[0])
 
-    def down(self, target: Pinned, source: Buffer, nbytes: int) -> tuple[int, int]:
+    def down(self, target: HostBytes, source: Buffer, nbytes: int) -> tuple[int, int]:
         """Moves `nbytes` to the host; the checksums of what left and of what arrived, which the
-        device reads back while the next chunk is on its way."""
+        device reads back while the next chunk is on its way if it can see it."""
         pieces = _pieces(nbytes)
         for stream, staging, first, length in self._chunks(nbytes):
             staged, counted = staging.part(0, length), min(length, nbytes - first)
             self._launch_copy(stream, [source.part(first, length), staged], first, counted, pieces)
             arrived = target.part(first, length)
             stream.download(arrived.array, staged)
-            self._launch_sum(stream, arrived.mapped, first, counted, pieces, 1)
+            if arrived.mapped is not None:
+                self._launch_sum(stream, arrived.mapped, first, counted, pieces, 1)
         self._synchronize()
-        return int(self._found[0]), int(self._found[1])
+        left = int(self._found[0])
+        if target.mapped is None:
+            return left, _native.block_checksum(target.array[:nbytes])
+        return left, int(self._found[1])
 
     def sum(self, where: Buffer, nbytes: int) -> int:
-        """The checksum of `nbytes` where they lie, on the device or mapped."""
+        """The checksum of `nbytes` where they lie, as the device sees them."""
         part = where.part(0, whole(nbytes, WORD_BYTES))
         self._launch_sum(self._streams[0], part, 0, nbytes, _pieces(nbytes), 0)
         self._synchronize()
         return int(self._found[0])
+
+    def sum_host(self, where: HostBytes, nbytes: int) -> int:
+        """The checksum of `nbytes` of the host where they lie."""
+        if where.mapped is None:
+            return _native.block_checksum(where.array[:nbytes])
+        return self.sum(where.mapped, nbytes)
 
     def generate(self, target: Buffer, index: int, key: tuple[int, int], nbytes: int) -> None:
         """Makes the content of block `index` on the device."""
         self._launch_generate(target.part(0, whole(nbytes, WORD_BYTES)), 0, index, key)
         self._synchronize()
 
-    def generate_down(self, target: Pinned, index: int, key: tuple[int, int], nbytes: int) -> None:
+    def generate_down(
+        self, target: HostBytes, index: int, key: tuple[int, int], nbytes: int
+    ) -> None:
         """Makes the content of block `index` and brings it to the host."""
         for _, staging, first, length in self._chunks(nbytes):
             staged = staging.part(0, length)

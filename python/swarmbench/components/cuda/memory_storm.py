@@ -1,15 +1,14 @@
-"""The allocation storm of a lane: its books on the host, its pool in one buffer of the device."""
+"""The allocation storm of a lane: its books on the host, its memory where the allocator says."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass
 from enum import Enum
 
 import numpy as np
 
-from swarmbench import _native
 from swarmbench.components.base import Arrays
+from swarmbench.components.cuda.memory_source import Allocation, source_of
 from swarmbench.components.memory import GRANULE_BYTES, PAGE_BYTES, Memory, taken_bytes
 from swarmbench.gpu.device import Argument, Buffer, Device, Stream
 
@@ -25,33 +24,12 @@ _CANARIES_BYTES, _KNOWN_BYTES = 16, 24
 _WORD_MASK = (1 << 64) - 1
 
 
-@dataclass(slots=True)
-class Allocation:
-    """One that is alive; made in every step, which a frozen one would slow down."""
-
-    #: First granule of the pool, and how many.
-    first: int
-    granules: int
-    nbytes: int
-    stamp: int
-    #: It has canaries.
-    is_guarded: bool
-
-    @property
-    def first_word(self) -> int:
-        return self.first * (GRANULE_BYTES // 8)
-
-    @property
-    def words(self) -> int:
-        return -(-self.nbytes // 8)
-
-
 class Outcome(Enum):
     """How a step of the storm ended."""
 
     PLACED = 1
     OVER_BOUND = 0
-    #: Under the bound, and yet no span was long enough.
+    #: Under the bound, and yet no span was long enough, or the device had too little memory.
     UNPLACED = 2
 
 
@@ -70,8 +48,8 @@ class Storm:
         self._stream = stream
         self._touch = _TOUCHES[component.touch]
         self._bound_bytes = component.pool_bytes
-        self.pool = _native.SpanPool(component.pool_bytes // GRANULE_BYTES)
-        self._buffer = device.empty(component.pool_bytes // 8, np.uint64)
+        self._source = source_of(device, component, stream)
+        self.pool = self._source.spans
         self._kernels = {
             name: device.kernel(_FILE, f"memory_{name}") for name in ("touch", "holds", "guards")
         }
@@ -88,8 +66,14 @@ class Storm:
 
     @staticmethod
     def device_bytes(component: Memory) -> int:
-        """What one takes of the device, in bytes."""
-        return component.pool_bytes // 8 * 8
+        """What one takes of the device at most, in bytes: raw allocations while it runs."""
+        return 0 if component.allocator == "pinned" else component.pool_bytes // 8 * 8
+
+    @staticmethod
+    def host_bytes(component: Memory) -> int:
+        """What one takes of the host's memory, in bytes."""
+        pool = component.pool_bytes // 8 * 8 if component.allocator == "pinned" else 0
+        return pool + 3 * 8 * ALIVE_MAX + 4
 
     def step(self, nbytes: int, lifetime: int, stamp: int, *, is_guarded: bool) -> Outcome:
         """Frees what is due, then allocates and touches; with `is_guarded`, or where it touches
@@ -171,8 +155,8 @@ class Storm:
         }
 
     def place_of(self, one: Allocation) -> Buffer:
-        """Its words on the device: a line in front, its bytes, a word behind."""
-        return self._buffer.part(one.first_word, one.granules * (GRANULE_BYTES // 8))
+        """Its words as the device sees them: a line in front, its bytes, a word behind."""
+        return self._source.place_of(one)
 
     def _place(self, nbytes: int, lifetime: int, stamp: int, is_guarded: bool) -> Outcome:
         taken = taken_bytes(nbytes)
@@ -200,18 +184,8 @@ class Storm:
     def _free(self, due: list[Allocation]) -> bool:
         """Frees; whether a kernel looks at canaries, before anything else is put there."""
         guarded = [one for one in due if one.is_guarded]
-        for place, one in enumerate(guarded):
-            self._freed[3 * place : 3 * place + 3] = (one.first_word, one.nbytes, one.stamp)
         if guarded:
-            count = len(guarded)
-            arguments: list[Argument] = [self._buffer, self._freed_mapped, np.uint32(count)]
-            self._stream.launch(
-                self._kernels["guards"],
-                -(-count // _GUARDS_BLOCK),
-                _GUARDS_BLOCK,
-                [*arguments, self._wrong_mapped],
-            )
-            self.read += count * (_KNOWN_BYTES + _CANARIES_BYTES)
+            self._look_at(guarded)
         # The last that came to be due first, as the CPU's storm has it: the same places follow.
         for one in reversed(due):
             if not self.pool.free(one.first):
@@ -220,6 +194,20 @@ class Storm:
             self.alive_bytes -= one.granules * GRANULE_BYTES
         self.freed += len(due)
         return bool(guarded)
+
+    def _look_at(self, guarded: list[Allocation]) -> None:
+        """Lets kernels look at the canaries of allocations, a launch for each buffer."""
+        first = 0
+        for buffer, placed in self._source.parts(guarded):
+            count = len(placed)
+            for place, (word, one) in enumerate(placed, first):
+                self._freed[3 * place : 3 * place + 3] = (word, one.nbytes, one.stamp)
+            known = self._freed_mapped.part(3 * first, 3 * count)
+            arguments: list[Argument] = [buffer, known, np.uint32(count), self._wrong_mapped]
+            grid = -(-count // _GUARDS_BLOCK)
+            self._stream.launch(self._kernels["guards"], grid, _GUARDS_BLOCK, arguments)
+            first += count
+        self.read += first * (_KNOWN_BYTES + _CANARIES_BYTES)
 
     def _take_wrong(self) -> int:
         wrong = int(self._wrong[0])

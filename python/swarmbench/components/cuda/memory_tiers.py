@@ -1,4 +1,4 @@
-"""Blocks and the three tiers they lie in: the device, pinned memory of the host, and a file."""
+"""Blocks and the three tiers they lie in: the device, memory of the host, and a file."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from enum import Enum, IntEnum
 import numpy as np
 
 from swarmbench import _native
-from swarmbench.components.cuda.memory_link import WORD_BYTES, Link, Pinned, whole
+from swarmbench.components.cuda.memory_link import WORD_BYTES, HostBytes, Link, whole
 from swarmbench.components.memory import DOMAIN_CONTENT, PAGE_BYTES, Memory
 from swarmbench.components.philox import stream_key
 from swarmbench.gpu.device import Array, Buffer, Device
@@ -70,7 +70,7 @@ class Tiers:
     """All blocks of a lane, in exactly one tier each.
 
     The tiers `GPU` and `CPU` hold half of the blocks and the largest. Between the file and the
-    device a block passes through pinned memory of its own. Raises `ValueError` where the write
+    device a block passes through memory of the host. Raises `ValueError` where the write
     budget does not allow the blocks that begin in the file, `OSError` where the disk fails.
     """
 
@@ -86,11 +86,12 @@ class Tiers:
         self.file = native.block_file()
         self._beyond = offset
         self._device_room = device.empty(self.tier_bytes, np.uint8)
-        self._host_room = Pinned.of(device, self.tier_bytes)
-        self.transit = Pinned.of(device, whole(max(component.block_sizes()), PAGE_BYTES))
+        self._host_room = HostBytes.of(device, component, self.tier_bytes)
+        self.transit = HostBytes.of(device, component, _transit_bytes(component))
         self._pools = [_native.SpanPool(self.tier_bytes // PAGE_BYTES) for _ in range(2)]
         #: Bytes and blocks of each tier, by the commits alone.
         self.bytes_held, self.blocks_held = [0, 0, 0], [0, 0, 0]
+        self._lent: tuple[Block, Target] | None = None
         for block in self.blocks:
             self._settle(block, Tier(block.index % 3))
         self.recount()
@@ -99,6 +100,11 @@ class Tiers:
     def device_bytes(component: Memory) -> int:
         """What they take of the device, in bytes."""
         return component.tier_bytes()
+
+    @staticmethod
+    def host_bytes(component: Memory) -> int:
+        """What they take of the host's memory, in bytes."""
+        return component.tier_bytes() + _transit_bytes(component)
 
     def choose(self, first: int, is_farther: bool) -> tuple[Block, Target] | None:
         """The block `first`, or the next that can move, and where to: of the two other tiers the
@@ -111,6 +117,15 @@ class Tiers:
                 target = self.taken(block, tier)
                 if target is not None:
                     return block, target
+        return None
+
+    def choose_within(self, first: int, begin: Tier, end: Tier) -> tuple[Block, Target] | None:
+        """The block `first`, or the next that is in one tier and finds room in another."""
+        count = len(self.blocks)
+        for probe in range(count):
+            block = self.blocks[(first + probe) % count]
+            if block.tier == begin and (target := self.taken(block, end)) is not None:
+                return block, target
         return None
 
     def taken(self, block: Block, tier: Tier) -> Target | None:
@@ -144,10 +159,25 @@ class Tiers:
             self.vacate(left)
         return ended
 
-    def drop(self, block: Block) -> None:
-        """Gives up the room of a block that the file still has."""
+    def lend(self, block: Block, target: Target) -> Hop:
+        """Moves a block that `come_home` brings back without moving a byte: its room is kept."""
+        home = Target(block.tier, block.room)
+        ended = self.hop(block, target)
+        if ended is Hop.MOVED:
+            self._lent = block, home
+        return ended
+
+    def come_home(self) -> None:
+        """Lets a block that was lent be where its bytes have stayed."""
+        if self._lent is None:
+            return
+        (block, home), self._lent = self._lent, None
+        self.put_back(block, home)
+
+    def put_back(self, block: Block, home: Target) -> None:
+        """Gives up the room of a block that its home still has."""
         self.vacate(Target(block.tier, block.room))
-        self._commit(block, Target(Tier.NVME, None))
+        self._commit(block, home)
 
     def vacate(self, place: Target) -> None:
         """Gives a room back."""
@@ -169,16 +199,18 @@ class Tiers:
 
     def adds_up(self) -> bool:
         """Whether what the tiers hold is all blocks, each in a room of its own."""
-        rooms_bytes = [0, 0]
+        rooms_pages = [0, 0]
+        if self._lent is not None:
+            rooms_pages[self._lent[1].tier] += self._lent[0].pages
         for block in self.blocks:
             if (block.room is None) != (block.tier == Tier.NVME):
                 return False
             if block.room is not None:
                 if self._pools[block.tier].length_of(block.room) != block.pages:
                     return False
-                rooms_bytes[block.tier] += block.pages
+                rooms_pages[block.tier] += block.pages
         used = [pool.used_granules for pool in self._pools]
-        return used == rooms_bytes and (self.bytes_held, self.blocks_held) == self._counted()
+        return used == rooms_pages and (self.bytes_held, self.blocks_held) == self._counted()
 
     def recount(self) -> None:
         """Counts the tiers anew."""
@@ -215,7 +247,7 @@ class Tiers:
             self._host(block).array[block.nbytes // 2] ^= 0x10
         return True
 
-    def there_and_back(self, given: Array, by_file: bool) -> tuple[Pinned, list[int]]:
+    def there_and_back(self, given: Array, by_file: bool) -> tuple[HostBytes, list[int]]:
         """Takes bytes to the device and back, then to the file and back: what arrived and each
         checksum on the way."""
         nbytes = len(given)
@@ -282,13 +314,13 @@ class Tiers:
         sums = list(link.down(host, self._device(block), nbytes))
         return sums if target.tier == Tier.CPU else sums + self._written_or_refused(block, host)
 
-    def _written_or_refused(self, block: Block, host: Pinned) -> list[int]:
+    def _written_or_refused(self, block: Block, host: HostBytes) -> list[int]:
         sums = self._written(block, host)
         if not sums:
             raise OSError("the write budget is spent")
         return sums
 
-    def _written(self, block: Block, host: Pinned) -> list[int]:
+    def _written(self, block: Block, host: HostBytes) -> list[int]:
         """Writes a block to its extent: the checksum of what left, none where the write budget
         does not allow it."""
         block.generation += 1
@@ -317,18 +349,19 @@ class Tiers:
         if block.tier == Tier.NVME:
             room = self.transit.array[: block.nbytes]
             return self.file.read(room, block.offset, self._mask(block))
-        where = self._device(block) if block.tier == Tier.GPU else self._host(block).mapped
-        return self.link.sum(where, block.nbytes)
+        if block.tier == Tier.GPU:
+            return self.link.sum(self._device(block), block.nbytes)
+        return self.link.sum_host(self._host(block), block.nbytes)
 
     def _device(self, block: Block) -> Buffer:
         assert block.room is not None, "it has a room on the device"
         return self._device_room.part(block.room * PAGE_BYTES, block.pages * PAGE_BYTES)
 
-    def _host(self, block: Block) -> Pinned:
-        assert block.room is not None, "it has a room in pinned memory"
+    def _host(self, block: Block) -> HostBytes:
+        assert block.room is not None, "it has a room on the host"
         return self._host_room.part(block.room * PAGE_BYTES, block.pages * PAGE_BYTES)
 
-    def _generate_host(self, block: Block, host: Pinned) -> None:
+    def _generate_host(self, block: Block, host: HostBytes) -> None:
         self.link.generate_down(host, block.index, self._key, block.nbytes)
 
     def _plant_in_file(self, block: Block, fault: str) -> bool:
@@ -340,3 +373,7 @@ class Tiers:
         else:
             mask = block.mask(block.generation - 1)
         return self.file.write(room, block.offset, mask) is not None
+
+
+def _transit_bytes(component: Memory) -> int:
+    return whole(max(component.block_sizes()), PAGE_BYTES)

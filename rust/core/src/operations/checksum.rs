@@ -25,6 +25,14 @@ pub fn checksum(bytes: &[u8]) -> u64 {
     folded(&lanes, bytes.len() as u64)
 }
 
+/// The checksum of a block, piece by piece.
+#[must_use]
+pub fn block_checksum(block: &[u8]) -> u64 {
+    let mut running = Running::new();
+    running.absorb(block);
+    running.finish()
+}
+
 fn first_lanes() -> [u32; LANES] {
     std::array::from_fn(|number| PRIME.wrapping_mul(number as u32 + 1))
 }
@@ -265,6 +273,9 @@ mod tests {
             }
         }
         assert_eq!(of_pieces(&sample(777)), checksum(&sample(777)));
+        for length in [0, 1, PIECE_BYTES, PIECE_BYTES + 777, 3 * PIECE_BYTES] {
+            assert_eq!(block_checksum(&sample(length)), of_pieces(&sample(length)));
+        }
     }
 
     #[test]

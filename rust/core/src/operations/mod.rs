@@ -21,6 +21,7 @@ mod synthesis;
 mod totals;
 
 pub use alone::{Checking, Tally, longest_stretches, run_alone};
+pub use checksum::block_checksum;
 pub use knowledge_graph::graph_file_size;
 pub use memory::{BlockFile, SpanPool};
 pub use streaming::{Choice, FrameCoder, frame_bound};

@@ -30,6 +30,23 @@ pub enum Fsync {
     Data,
 }
 
+/// Memory of the host that blocks go to a device from. Only backends with a device tell them apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HostMemory {
+    Pinned,
+    Pageable,
+}
+
+/// Where migrations go: to any tier, or between host and device in one direction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Way {
+    Any,
+    Up,
+    Down,
+}
+
 /// The same names and bounds as `Memory` in `components/memory.py`, which has the defaults.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -42,6 +59,9 @@ pub struct Parameters {
     pub chunks_in_flight: usize,
     /// Of a device, where there is one: chunks that are on their way to or from it at a time.
     pub streams: usize,
+    /// Of a device too: what it copies to and from, and in which direction.
+    pub host_memory: HostMemory,
+    pub way: Way,
     pub io: Wish,
     pub fsync: Fsync,
     pub directory: String,
@@ -78,6 +98,7 @@ impl Parameters {
         }
         within("chunks_in_flight", read.chunks_in_flight, 2, SLOTS_MAX)?;
         within("streams", read.streams, 1, STREAMS_MAX)?;
+        read.refuse_device()?;
         let pool_max_bytes = Pool::GRANULES_MAX * GRANULE_BYTES;
         within("pool_bytes", read.pool_bytes, 1 << 20, pool_max_bytes)?;
         let (least, most) = (read.allocation_min_bytes, read.allocation_max_bytes);
@@ -88,6 +109,21 @@ impl Parameters {
         within("live_share", read.live_share, 0.001, 0.9)?;
         within("check_every", read.check_every, 1, CHECK_EVERY_MAX)?;
         Ok(read)
+    }
+
+    /// Refuses what only copies to a device have.
+    fn refuse_device(&self) -> Result<(), BuildError> {
+        let asked = [
+            ("host_memory", self.host_memory != HostMemory::Pinned),
+            ("way", self.way != Way::Any),
+        ];
+        for (key, is_asked) in asked {
+            if is_asked {
+                let problem = "there is no device to copy to".into();
+                return Err(BuildError::Value { key, problem });
+            }
+        }
+        Ok(())
     }
 
     /// The sizes of the blocks, rising.

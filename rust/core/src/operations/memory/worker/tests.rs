@@ -18,7 +18,8 @@ const ROUND_TRIP: u8 = 2;
 fn parameters(changes: &[(&str, serde_json::Value)]) -> Parameters {
     let mut given = serde_json::json!({
         "blocks": 12, "size_min_bytes": 512, "size_max_bytes": 200_000, "chunk_bytes": 16_384,
-        "chunks_in_flight": 3, "streams": 2, "io": "auto", "fsync": "none",
+        "chunks_in_flight": 3, "streams": 2, "host_memory": "pinned", "way": "any",
+        "io": "auto", "fsync": "none",
         "directory": std::env::temp_dir(),
         "write_budget_bytes": 1u64 << 30, "allocator": "pool", "pool_bytes": 8 << 20,
         "allocation_min_bytes": 1000, "allocation_max_bytes": 500_000, "touch": "page",
