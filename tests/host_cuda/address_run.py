@@ -1,7 +1,7 @@
 """Runs kernels built with AddressSanitizer; started with its library by `test_address.py`.
 
-`components SEED`: two operations of every op of every component. `beyond SEED`: a kernel that
-writes one element past a buffer, which the sanitizer has to end.
+`kernels SEED`: every kernel at several shapes; prints those that were missed. `beyond SEED`: a
+kernel that writes one element past a buffer, which the sanitizer has to end.
 """
 
 from __future__ import annotations
@@ -10,8 +10,7 @@ import sys
 
 import numpy as np
 
-from swarmbench.components import COMPONENTS
-from swarmbench.components.cuda import CUDA
+from every_kernel import Recorder, run_all
 from swarmbench.gpu.emulated import EmulatedDevice
 
 BEYOND = """
@@ -22,16 +21,10 @@ extern "C" __global__ void beyond(u32* values, u32 count) {
 """
 
 
-def components(seed: int) -> None:
-    for name, kind in CUDA.items():
-        component = COMPONENTS[name].small()
-        native = component.prepare(backend="cpu", seed=seed).native
-        device = EmulatedDevice(seed=seed, build="address", is_random=True)
-        lane = kind(component, native, device, seed).operation()
-        for op in component.ops:
-            for key in (seed % 1000, seed % 1000 + 1):
-                assert lane.run(op.name, key).status == "ok", f"{name} {op.name}, key {key}"
-                assert lane.verify()[1] == 0, f"{name} {op.name}, key {key}"
+def kernels(seed: int) -> None:
+    device = Recorder(seed=seed, build="address", is_random=True, memory_bytes=1 << 36)
+    run_all(device, seed)
+    print(*device.missed(), sep="\n")
 
 
 def beyond(seed: int) -> None:
@@ -41,5 +34,5 @@ def beyond(seed: int) -> None:
 
 
 if __name__ == "__main__":
-    {"components": components, "beyond": beyond}[sys.argv[1]](int(sys.argv[2]))
+    {"kernels": kernels, "beyond": beyond}[sys.argv[1]](int(sys.argv[2]))
     print("whole")
