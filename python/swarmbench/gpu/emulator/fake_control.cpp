@@ -12,13 +12,19 @@ thread_local Context* current = nullptr;
 bool is_lost(int code) {
     switch (code) {
         case ECC_UNCORRECTABLE:
+        case NVLINK_UNCORRECTABLE:
+        case CONTAINED:
         case ILLEGAL_ADDRESS:
         case LAUNCH_TIMEOUT:
         case ASSERT:
         case HARDWARE_STACK_ERROR:
         case ILLEGAL_INSTRUCTION:
         case MISALIGNED_ADDRESS:
-        case LAUNCH_FAILED: return true;
+        case INVALID_ADDRESS_SPACE:
+        case INVALID_PC:
+        case LAUNCH_FAILED:
+        case TENSOR_MEMORY_LEAK:
+        case UNKNOWN: return true;
         default: return false;
     }
 }

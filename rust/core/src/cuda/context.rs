@@ -88,10 +88,9 @@ impl Context {
 
 impl Drop for Context {
     fn drop(&mut self) {
+        // A lost device refuses even this, and there is nobody left to be told.
         // SAFETY: the context was retained once, here it is released once; streams and graphs of
         // it keep it alive.
-        let released = unsafe { call!(*self.driver, cuDevicePrimaryCtxRelease_v2(self.device)) };
-        // A lost device refuses even this, and there is nobody left to be told.
-        released.ok();
+        unsafe { call!(*self.driver, cuDevicePrimaryCtxRelease_v2(self.device)) }.ok();
     }
 }

@@ -33,6 +33,10 @@ macro_rules! calls {
                 })
             }
         }
+
+        /// The names of all calls, for the tests that let each of them fail.
+        #[cfg(test)]
+        pub(super) const CALLS: &[&str] = &[$(stringify!($name)),*];
     };
 }
 

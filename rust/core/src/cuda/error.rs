@@ -8,7 +8,8 @@ pub(super) const SUCCESS: i32 = 0;
 pub(super) const NOT_READY: i32 = 600;
 const OUT_OF_MEMORY: i32 = 2;
 /// The codes after which a context is of no use any more (cuda.h); `gpu/card.py` has their names.
-pub(super) const LOST: [i32; 8] = [214, 700, 702, 710, 714, 715, 716, 719];
+pub(super) const LOST: [i32; 14] =
+    [214, 220, 226, 700, 702, 710, 714, 715, 716, 717, 718, 719, 721, 999];
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DriverError {

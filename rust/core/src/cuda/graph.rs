@@ -25,10 +25,9 @@ impl Template<'_> {
 
 impl Drop for Template<'_> {
     fn drop(&mut self) {
-        // SAFETY: the handle is destroyed here alone; an executable graph does not refer to it.
-        let destroyed = unsafe { call!(*self.driver, cuGraphDestroy(self.handle)) };
         // A lost device refuses even this, and there is nobody left to be told.
-        destroyed.ok();
+        // SAFETY: the handle is destroyed here alone; an executable graph does not refer to it.
+        unsafe { call!(*self.driver, cuGraphDestroy(self.handle)) }.ok();
     }
 }
 
@@ -47,12 +46,9 @@ impl Graph {
 
 impl Drop for Graph {
     fn drop(&mut self) {
+        // A lost device refuses both, and there is nobody left to be told.
+        self.context.enter().ok();
         // SAFETY: the handle is destroyed here alone.
-        let destroyed = self
-            .context
-            .enter()
-            .and_then(|()| unsafe { call!(*self.context.driver, cuGraphExecDestroy(self.handle)) });
-        // A lost device refuses even this, and there is nobody left to be told.
-        destroyed.ok();
+        unsafe { call!(*self.context.driver, cuGraphExecDestroy(self.handle)) }.ok();
     }
 }

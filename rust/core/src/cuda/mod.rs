@@ -11,6 +11,8 @@ mod error;
 mod graph;
 mod launch;
 mod stream;
+#[cfg(test)]
+pub(crate) mod tests;
 
 pub use context::{Capabilities, Context};
 pub use driver::Driver;

@@ -18,7 +18,7 @@ const AFTER_ALL_BEFORE: c_uint = 0;
 /// `CU_STREAM_CAPTURE_MODE_THREAD_LOCAL`: other threads may do meanwhile what they like.
 const THREAD_LOCAL: c_int = 1;
 
-/// A stream of a context, destroyed when it is dropped; what it still has to do is done before.
+/// A stream of a context, destroyed when it is dropped; what it still has to do is done all the same.
 ///
 /// Every method but `synchronize` returns at once, and fails where the device is lost. The calling
 /// thread has entered the context.
@@ -180,13 +180,10 @@ impl Stream {
 
 impl Drop for Stream {
     fn drop(&mut self) {
+        // A lost device refuses both, and there is nobody left to be told.
+        self.context.enter().ok();
         // SAFETY: the handle is destroyed here alone, and graphs do not refer to the stream.
-        let destroyed = self
-            .context
-            .enter()
-            .and_then(|()| unsafe { call!(*self.context.driver, cuStreamDestroy_v2(self.handle)) });
-        // A lost device refuses even this, and there is nobody left to be told.
-        destroyed.ok();
+        unsafe { call!(*self.context.driver, cuStreamDestroy_v2(self.handle)) }.ok();
     }
 }
 
