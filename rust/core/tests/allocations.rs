@@ -1,6 +1,11 @@
-//! Under load nothing is allocated: not by pacing, nor by running, recording or checking.
+//! Under load nothing is allocated: not by pacing, nor by running, recording or checking, nor by
+//! enqueuing on a device.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
+
+#[path = "../src/cuda/tests/fake.rs"]
+#[allow(dead_code, reason = "the driver's own tests ask for more of it")]
+mod fake;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,6 +13,7 @@ use std::time::Duration;
 
 use swarmbench_core::arrivals::Process;
 use swarmbench_core::clock::Pacing;
+use swarmbench_core::cuda::{Driver, Launch};
 use swarmbench_core::engine::{Engine, EngineSettings, Overload, WorkloadSettings};
 use swarmbench_core::operations::{Build, NoPause, Request, build, names};
 
@@ -94,6 +100,34 @@ fn nothing_is_allocated_under_load_nor_by_any_operation() {
     assert!(ALLOCATIONS.load(Ordering::Relaxed) > before);
     nothing_is_allocated_under_load();
     no_operation_of_any_component_allocates();
+    nothing_is_allocated_by_enqueuing();
+}
+
+/// What the driver itself allocates is not counted: it is no part of this program.
+fn nothing_is_allocated_by_enqueuing() {
+    let Some(fake) = fake::Fake::new() else { return };
+    let context = Driver::open(&fake.path).unwrap().context(0).unwrap();
+    let stream = context.stream(0).unwrap();
+    let words = [const { AtomicU64::new(0) }; 8];
+    let address = |index: usize| words[index].as_ptr() as u64;
+    let arguments: [&[u8]; 3] =
+        [&address(0).to_ne_bytes(), &4u64.to_ne_bytes(), &1u32.to_ne_bytes()];
+    let launch = Launch::new(fake.function("add", &[8, 8, 4]), 1, 32, 0, &arguments);
+    let graph = stream.capture(|stream| stream.launch(&launch)).unwrap();
+    let before = ALLOCATIONS.load(Ordering::Relaxed);
+    for message in 1..=COUNTED {
+        words[6].store(message, Ordering::Release);
+        stream.wait_word(address(6), message).unwrap();
+        stream.fill(address(4), 0, 8).unwrap();
+        stream.copy(address(5), address(4), 8).unwrap();
+        stream.launch(&launch).unwrap();
+        stream.graph(&graph).unwrap();
+        stream.write_word(address(7), message).unwrap();
+        while !stream.is_idle().unwrap() {}
+        stream.synchronize().unwrap();
+    }
+    assert_eq!(ALLOCATIONS.load(Ordering::Relaxed) - before, 0);
+    assert_eq!(words[0].load(Ordering::Acquire), 2 * COUNTED);
 }
 
 fn nothing_is_allocated_under_load() {

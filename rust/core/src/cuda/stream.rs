@@ -18,7 +18,8 @@ const AFTER_ALL_BEFORE: c_uint = 0;
 /// `CU_STREAM_CAPTURE_MODE_THREAD_LOCAL`: other threads may do meanwhile what they like.
 const THREAD_LOCAL: c_int = 1;
 
-/// A stream of a context, destroyed when it is dropped; what it still has to do is done all the same.
+/// A stream of a context, destroyed when it is dropped; what it still has to do is done all the
+/// same.
 ///
 /// Every method but `synchronize` returns at once, and fails where the device is lost. The calling
 /// thread has entered the context.
