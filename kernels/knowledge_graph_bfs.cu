@@ -74,7 +74,8 @@ extern "C" __global__ void bfs_start(const u32* __restrict__ inner, const u32* _
         parents[root] = root;
         const u64 left = offsets[nodes] - degree;
         const u64 mode = mode_after(ABOVE, 1, degree, left, connected, is_top_down);
-        *next = {mode, 0, 0, piece_count(degree), 0, 1, degree, 0, 0, 0, 0, 0, 0, 0, 0, 0};
+        const u64 pieces = piece_count(degree), first = mode == BELOW ? pieces : 0;
+        *next = {mode, 0, first, pieces - first, 0, 1, degree, 0, 0, 0, 0, 0, 0, 0, 0, 0};
     }
     const Queue rows = {queue, 0, false};
     rows.append(lane() == 0 ? root : NONE, degree, &tally->tail);
@@ -211,6 +212,8 @@ __device__ __forceinline__ Traversal decided(Traversal state, Tally* tally, u32 
     }
     state.mode = mode_after(mode, nodes, arcs, arcs_all - state.arcs, connected, is_top_down);
     state.hops += 1;
+    // Whose neighbours find them from below is not visited from above any more.
+    if (state.mode == BELOW) state.first = tail, state.entries = 0;
     return state;
 }
 
