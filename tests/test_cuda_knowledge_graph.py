@@ -328,7 +328,9 @@ def test_accesses_are_ordered_and_as_declared_at_other_sizes(
     for op in ops:
         with costs.followed(lane) as done:
             lane.run(op, secrets.randbits(32))
-        costs.check(done, lane.cost(op), f"{op}, seed {SEED}", tolerance=0.1)
+        # What the requests of a batch have in common is estimated.
+        tolerance = 0.1 if op.endswith("_batch") else costs.TOLERANCE
+        costs.check(done, lane.cost(op), f"{op}, seed {SEED}", tolerance)
         assert lane.verify()[1] == 0
 
 

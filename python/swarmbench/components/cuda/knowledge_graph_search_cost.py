@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 #: Threads of the block that asks a query, each of which draws its cluster.
 ASK_BLOCK = 128
+#: What a launch that scores leaves in a query's head: how far it is, how many there were, a floor.
+_SCORED_BYTES = 8 + 4 + 8
 
 
 def cost_of_pass(search: Search, kind: Kind, first: int, size: int, width: int) -> Cost:
@@ -29,10 +31,11 @@ def cost_of_pass(search: Search, kind: Kind, first: int, size: int, width: int) 
     )
     if kind == "approximate_search" and parameters.probes >= lists:
         return cost + _scored(search, size, corpus.vectors, size * corpus.vectors)
-    cost += Cost(lists * dims + size * dims, size * 4 * lists, size * lists * dims)
+    cost += Cost(lists * dims + size * dims, size * (4 * lists + 8), size * lists * dims)
     if kind == "approximate_search":
         scanned = int(heads["scanned"].sum())
-        return cost + Cost(size * 4 * lists, 0) + _scored(search, size, scanned, scanned)
+        chosen = 4 * int(heads["chosen"].sum()) + 4 * size
+        return cost + Cost(size * 4 * lists, chosen) + _scored(search, size, scanned, scanned)
     starts = np.empty(lists + 1, np.uint32)
     search.lane.stream.download(starts, corpus.starts)
     search.lane.stream.synchronize()
@@ -48,7 +51,9 @@ def cost_of_pass(search: Search, kind: Kind, first: int, size: int, width: int) 
         + refined * corpus.groups * 16,
         bytes_written=0,
         # A tile for all queries that the kernel has room for; high and low halves once more.
-        multiply_adds=(tiles * TILE * width + 2 * refined) * padded,
+        multiply_adds=int(
+            (tiles * TILE * width + 2 * _passed(refined, corpus.vectors, size)) * padded
+        ),
     )
     kept = search.candidates(first, size)
     listed = sum(map(len, kept))
@@ -60,6 +65,13 @@ def cost_of_pass(search: Search, kind: Kind, first: int, size: int, width: int) 
     return cost + _scored(search, size, len(np.unique(np.concatenate(kept))), int(passed.sum()))
 
 
+def _passed(refined: int, vectors: int, queries: int) -> float:
+    """Expected pairs of vector and query that the high halves do not rule out, where so many
+    vectors pass for any query: as if each query had its own share of them by chance."""
+    share = min(refined, vectors - 0.5) / vectors
+    return float(queries * vectors * (1.0 - (1.0 - share) ** (1.0 / queries)))
+
+
 def _scored(search: Search, size: int, places: int, times: int) -> Cost:
     """Different places that are scored, each some times; what blocks keep is merged."""
     parameters = search.corpus.parameters
@@ -68,6 +80,6 @@ def _scored(search: Search, size: int, places: int, times: int) -> Cost:
     merged = size * top * (12 * search.blocks + 12)
     return Cost(
         bytes_read=places * (row + 4) + size * 4 * dims + merged,
-        bytes_written=merged + size * 8 * top,
+        bytes_written=merged + size * (8 * top + _SCORED_BYTES),
         multiply_adds=2 * dims * times,
     )
