@@ -207,6 +207,37 @@ class Opened:
     ) -> bool: ...
 
 @final
+class Berth:
+    answer_bytes: int
+    calls: float
+    @staticmethod
+    def learn(
+        context: CudaContext,
+        noted: list[Any],
+        *,
+        words: int,
+        kept: list[Any],
+        mode: str,
+        has_words: bool,
+        priority: int,
+    ) -> Berth: ...
+
+@final
+class CudaContext:
+    def __new__(cls, path: str, device: int) -> CudaContext: ...
+    def capabilities(self) -> dict[str, Any]: ...
+
+@final
+class Submitter:
+    def __new__(
+        cls, context: CudaContext, desk: Desk, lanes: list[list[Berth | None]]
+    ) -> Submitter: ...
+    @property
+    def lost(self) -> str | None: ...
+    def figures(self) -> dict[str, Histogram]: ...
+    def stop(self) -> None: ...
+
+@final
 class Desk:
     @staticmethod
     def of(engine: Engine) -> Desk | None: ...

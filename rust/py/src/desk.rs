@@ -27,6 +27,13 @@ pub struct Opened {
     due_ns: u64,
 }
 
+impl Desk {
+    /// The desk itself, for who serves it without Python.
+    pub fn inner(&self) -> Arc<engine::Desk> {
+        Arc::clone(&self.inner)
+    }
+}
+
 impl Opened {
     fn end(&self, completion: Completion, verdict: Verdict) -> bool {
         let open = self.open.lock().unwrap_or_else(PoisonError::into_inner).take();

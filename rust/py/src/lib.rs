@@ -8,6 +8,7 @@ mod calibrate;
 mod caller;
 mod coder;
 mod component;
+mod cuda;
 mod desk;
 mod drain;
 mod engine;
@@ -32,6 +33,8 @@ mod _native {
     use super::component::graph_file_size;
     #[pymodule_export]
     use super::component::{component_names, fault_names};
+    #[pymodule_export]
+    use super::cuda::{Berth, CudaContext, Submitter};
     #[pymodule_export]
     use super::desk::{Desk, Opened};
     #[pymodule_export]

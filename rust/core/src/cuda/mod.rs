@@ -1,4 +1,5 @@
-//! The CUDA driver, opened at run time: contexts, streams, launches and graphs without Python.
+//! The CUDA driver, opened at run time: contexts, streams, launches and graphs without Python, and
+//! the operations of a workload asked again and again through them.
 //!
 //! Nothing is linked and nothing is opened before [`Driver::open`], so the crate loads on a machine
 //! that has no driver. What a function or an address stands for cannot be seen here: whoever makes
@@ -7,16 +8,26 @@
 
 mod context;
 mod driver;
+mod entry;
 mod error;
 mod graph;
+mod host_memory;
+mod lane;
 mod launch;
+mod program;
 mod stream;
+mod submitter;
 #[cfg(test)]
 pub(crate) mod tests;
 
 pub use context::{Capabilities, Context};
 pub use driver::Driver;
+pub use entry::{Entry, LearningError, Noted};
 pub use error::DriverError;
 pub use graph::Graph;
+pub use host_memory::{HostSpan, HostWord};
+pub use lane::{Berth, Mode, Words};
 pub use launch::Launch;
+pub use program::{Command, Program};
 pub use stream::Stream;
+pub use submitter::{Figures, Lane, Submitter};
