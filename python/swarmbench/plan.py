@@ -15,12 +15,14 @@ from swarmbench.units import about_bytes, about_count, about_seconds, format_num
 Backend = Literal["cpu", "cuda"]
 Overload = Literal["drop", "queue", "abort"]
 ProcessKind = Literal["constant", "poisson", "gamma", "onoff", "trace"]
-Submit = Literal["python", "native", "graph", "armed", "persistent"]
+Submit = Literal["auto", "python", "native", "graph", "armed", "persistent"]
 Isolation = Literal["none", "priority", "green"]
 Simulated = Literal["mm1", "hard", "none"]
 
 #: Threads that submit the operations of a CUDA workload from Python.
 LANES = 1
+#: Operations of a CUDA workload under way at once where they are not submitted from Python.
+LANES_NATIVE = 4
 
 #: What stands in the place of a secret in everything that is written.
 REDACTED = "<redacted>"
@@ -94,7 +96,7 @@ class WorkloadPlan:
     stress_in_flight: int
     latency_target_ns: int | None = None
     throughput_target_s: float | None = None
-    submit: Submit = "native"
+    submit: Submit = "auto"
     isolation: Isolation = "none"
     endpoint: Endpoint | None = None
 
@@ -108,6 +110,16 @@ class WorkloadPlan:
         """Operations at most that wait or are served; the engine turns more of them away."""
         waiting = self.queue_max if self.overload == "queue" else 0
         return max(self.in_flight_max, self.stress_in_flight) + waiting
+
+    @property
+    def lanes(self) -> int:
+        """Lanes of a CUDA workload, each with memory of its own on the device."""
+        return LANES if self.submit == "python" else LANES_NATIVE
+
+    @property
+    def ops(self) -> tuple[str, ...]:
+        """The op types that are asked for."""
+        return tuple(op.name for op in self.component.ops if self.op_weights.get(op.name, 0.0))
 
     @property
     def hosted(self) -> bool:

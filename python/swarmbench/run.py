@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import cycle
 from pathlib import Path
 from types import FrameType
 from typing import cast
@@ -18,25 +16,32 @@ from swarmbench import _native, calibrate, hlog, machine
 from swarmbench.analysis.result import Facts, assemble
 from swarmbench.capacities import facts_of
 from swarmbench.ceilings import Calibration
-from swarmbench.components.prepared import Prepared
 from swarmbench.endpoint import Totals, patience_s, reach, served
 from swarmbench.engine import EngineDriver, Meter, Track
 from swarmbench.errors import ConfigurationError, Interrupted, SafetyStop, Status
-from swarmbench.gpu.found import open_device
 from swarmbench.lanes import is_lost, laned
 from swarmbench.lock import machine_lock
 from swarmbench.monitoring import probes
 from swarmbench.monitoring.health import Watch
+from swarmbench.monitoring.interpreter import InterpreterMeter
 from swarmbench.monitoring.probes import ResourceMeter
 from swarmbench.monitoring.sampler import Sampler
 from swarmbench.outcome import Outcome
 from swarmbench.plan import Plan, harness_bytes
+from swarmbench.preparation import Preparation, prepared
 from swarmbench.recording import Progress, Recording
 from swarmbench.rundir import RunDirectory
 from swarmbench.scenarios import max_throughput
 from swarmbench.scenarios.slo import Slo
-from swarmbench.schema import BOTTLENECKS_SCHEMA, Bottlenecks, ClockFigures, Result
+from swarmbench.schema import (
+    BOTTLENECKS_SCHEMA,
+    Bottlenecks,
+    ClockFigures,
+    Result,
+    SubmissionFigures,
+)
 from swarmbench.simulated import NoMachine, simulated_engine
+from swarmbench.submission import submitted
 from swarmbench.workloads import Host, native_workload
 
 #: Seconds for which a component alone shows the throughput that its share is taken of.
@@ -90,7 +95,9 @@ class _Run:
         self._started = started
         self._progress = progress
         self._stop_requested = stop_requested
-        self._device_name: str | None = None
+        self._ready = Preparation()
+        self._interpreter_share: float | None = None
+        self._submission: dict[str, SubmissionFigures] = {}
         self._manifest: dict[str, object] = {
             "run_id": directory.run_id,
             "plan": plan.to_json(),
@@ -137,8 +144,8 @@ class _Run:
     def _result(self) -> Result:
         plan = self._plan
         ceilings = None if plan.simulation else self._calibrated()
-        prepared = [] if plan.simulation else self._prepared()
-        components = [each.native for each in prepared]
+        self._ready = self._prepared()
+        components = [each.native for each in self._ready.components]
         self._directory.write_manifest(self._manifest)
         kernel_clock = machine.clock_source()
         engine, tracks, rates = self._engine(components)
@@ -147,10 +154,10 @@ class _Run:
         recording = self._recording()
         try:
             natives = {each.name: each for each in components}
-            on_cuda = {e.component.name: e.cuda for e in prepared if e.cuda is not None}
             with (
                 served(plan, natives, host.desks, engine) as totals,
-                laned(on_cuda, host.desks, engine) as lanes,
+                laned(self._ready.in_python, host.desks, engine) as lanes,
+                submitted(self._ready.repeated, host.desks, engine) as submitters,
                 self._watched(engine) as (meter, sampler),
             ):
                 driver = EngineDriver(
@@ -159,15 +166,20 @@ class _Run:
                     workers=plan.threads,
                     meter=meter,
                     listener=recording,
-                    stop_requested=lambda: is_lost(lanes) or self._stop_requested(),
+                    stop_requested=lambda: (
+                        is_lost(lanes) or submitters.is_lost() or self._stop_requested()
+                    ),
                     patience_s=patience_s(plan),
                 )
                 self._rate(driver, engine, rates)
+                interpreter = InterpreterMeter()
                 settings = max_throughput.Settings.of(
                     plan.phases, Slo(degradation=plan.slo_degradation), plan.max_multiplier
                 )
                 outcome = max_throughput.run(driver, settings)
                 driver.finish()
+                self._interpreter_share = interpreter.share()
+                self._submission = self._ready.submission(submitters.figures())
             cost = None if sampler is None else sampler.cost_percent
             clock = ClockFigures(
                 source=engine.clock_source(),
@@ -185,15 +197,15 @@ class _Run:
         host.join()
         if host.failures:
             self._manifest["hosted_failures"] = host.failures
-        self._directory.write_bottlenecks(
-            Bottlenecks(
-                schema=BOTTLENECKS_SCHEMA,
-                run_id=self._directory.run_id,
-                bottlenecks=result.bottlenecks,
-            )
-        )
-        self._directory.write_result(result)
+        self._write(result)
         return result
+
+    def _write(self, result: Result) -> None:
+        found = Bottlenecks(
+            schema=BOTTLENECKS_SCHEMA, run_id=result.run_id, bottlenecks=result.bottlenecks
+        )
+        self._directory.write_bottlenecks(found)
+        self._directory.write_result(result)
 
     def _count(self, totals: Mapping[str, Totals], components: Sequence[_native.Component]) -> None:
         """What servers and components counted beside the engine, into the manifest."""
@@ -237,36 +249,10 @@ class _Run:
         self._manifest["calibration"] = found.to_json() | {"disk": machine.disk(directory)}
         return found
 
-    def _prepared(self) -> list[Prepared]:
-        prepared = []
-        devices = [open_device(device, self._plan.seed) for device in self._plan.device]
-        turns = cycle(devices)
-        for each in self._plan.workloads:
-            device = next(turns) if each.backend == "cuda" else 0
-
-            def report(stage: str, share: float, name: str = each.name) -> None:
-                self._step(f"preparing {name}: {stage}", share)
-
-            try:
-                built = each.component.prepare(
-                    backend=each.backend,
-                    seed=self._plan.seed,
-                    threads=self._plan.threads,
-                    progress=report,
-                    device=device,
-                )
-            except ValueError as error:
-                # The backend names the parameter that cannot be had here.
-                where = f"workloads.{each.name}.params"
-                raise ConfigurationError(where, str(error)) from None
-            prepared.append(built)
-        self._device_name = ", ".join(device.name for device in devices) or None
-        self._manifest["components"] = {
-            each.component.name: json.loads(each.native.describe())
-            | ({"cuda": each.cuda.describe()} if each.cuda is not None else {})
-            for each in prepared
-        }
-        return prepared
+    def _prepared(self) -> Preparation:
+        done = Preparation() if self._plan.simulation else prepared(self._plan, self._step)
+        self._manifest["components"] = done.describe()
+        return done
 
     def _step(self, label: str, share: float) -> None:
         self._progress(label, share)
@@ -340,7 +326,7 @@ class _Run:
             scenario=plan.scenario,
             backend=plan.backend,
             backend_reason=plan.backend_reason,
-            device=self._device_name,
+            device=self._ready.device_name,
             seed=plan.seed,
             profile=plan.profile,
             started=self._started,
@@ -353,9 +339,11 @@ class _Run:
             thresholds={
                 each.metric: (each.target, each.failure_threshold) for each in plan.criteria
             },
-            notes=plan.notes,
+            notes=(*plan.notes, *self._ready.notes),
             observer_cost_percent=cost,
             clock=clock,
+            submission=self._submission,
+            interpreter_share=self._interpreter_share,
             timer_floor_ns=(ceilings and ceilings.value("sleep_overshoot_ns")) or 0.0,
         )
 

@@ -238,6 +238,25 @@ class Trust(Record):
     reasons: list[str] = Field(default_factory=list)
 
 
+class SubmissionFigures(Record):
+    """How a component's operations reached a device; times are of all operations of the run.
+
+    `submit_ns` is from taking an operation until the driver, or the word that it waits for, had it,
+    `queue_ns` from then until it was seen to begin, `execute_ns` until its answer was seen to be
+    there. Null where Python submits.
+    """
+
+    submit: Literal["python", "native", "graph", "armed", "persistent"]
+    lanes: Count
+    keys: dict[str, Count] = Field(
+        default_factory=dict,
+        description="By op type, of how many keys the operations were that were asked in turn.",
+    )
+    submit_ns: Percentiles | None = None
+    queue_ns: Percentiles | None = None
+    execute_ns: Percentiles | None = None
+
+
 class Result(Record):
     """What one run found; the content of `result.json`."""
 
@@ -260,6 +279,14 @@ class Result(Record):
     breaking_point: BreakingPoint | None = None
     recovery_s: Amount | None = None
     bottlenecks: list[Bottleneck] = Field(default_factory=list)
+    submission: dict[str, SubmissionFigures] = Field(
+        default_factory=dict, description="By component, of those on a device."
+    )
+    interpreter_share: Amount | None = Field(
+        None,
+        description="Processor time of Python's threads over the time of the phases: how much of "
+        "it the interpreter's lock was held at most.",
+    )
     trust: Trust
     notes: list[str] = Field(default_factory=list)
 

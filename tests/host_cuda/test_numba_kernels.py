@@ -13,7 +13,8 @@ from numba import types
 from swarmbench.errors import MachineError
 from swarmbench.gpu import source
 from swarmbench.gpu.compiler import CompileError
-from swarmbench.gpu.emulated import EmulatedDevice, EmulationError, HostBuffer
+from swarmbench.gpu.emulated import EmulatedDevice, EmulationError
+from swarmbench.gpu.host_memory import HostBuffer
 from swarmbench.gpu.numba import compiling, simulated
 from swarmbench.gpu.numba.declared import Elements, counted, parameters, u32, u32s
 from swarmbench.gpu.numba.simulated import SimulatedKernel

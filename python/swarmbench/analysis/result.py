@@ -32,6 +32,7 @@ from swarmbench.schema import (
     Percentiles,
     PhaseResult,
     Result,
+    SubmissionFigures,
     Trust,
     Verdict,
 )
@@ -86,6 +87,8 @@ class Facts:
     observer_cost_percent: float | None = None
     clock: ClockFigures | None = None
     timer_floor_ns: float = 0.0
+    submission: Mapping[str, SubmissionFigures] = field(default_factory=dict)
+    interpreter_share: float | None = None
 
 
 def assemble(facts: Facts, outcome: Outcome, stretches: Sequence[Stretch]) -> Result:
@@ -137,6 +140,8 @@ def assemble(facts: Facts, outcome: Outcome, stretches: Sequence[Stretch]) -> Re
         breaking_point=_breaking_point(outcome, broke, pressure),
         recovery_s=back.seconds,
         bottlenecks=bottlenecks(outcome, phases, broke, pressure, back, admitted),
+        submission=dict(facts.submission),
+        interpreter_share=facts.interpreter_share,
         trust=believed,
         notes=[
             *facts.notes,

@@ -11,7 +11,7 @@ from swarmbench.config.host import Host
 from swarmbench.config.models import Config
 from swarmbench.errors import MachineError
 from swarmbench.gpu.found import EMULATED, card_memory_bytes
-from swarmbench.plan import LANES, Backend, WorkloadPlan
+from swarmbench.plan import Backend, Submit, WorkloadPlan
 
 #: Share of a card's memory that the components may take; the rest is the driver's and others'.
 CARD_SHARE = 0.8
@@ -84,6 +84,44 @@ def choose(config: Config, host: Host) -> Chosen:
     return Chosen(backends, (EMULATED,) if emulated else devices or (0,), reason)
 
 
+def _submitted(
+    workloads: list[WorkloadPlan], chosen: Chosen
+) -> tuple[list[WorkloadPlan], list[str]]:
+    """How operations reach what they run on; a line for each that cannot be had as asked for.
+
+    `auto` stays for the device to decide where the host takes no part in them. The emulated device
+    is asked from Python, which its kernels outlast by far.
+    """
+    planned, notes = list[WorkloadPlan](), list[str]()
+    for each in workloads:
+        submit: Submit = each.submit
+        if each.backend == "cpu":
+            submit = "native"
+        elif submit == "auto" and chosen.is_emulated:
+            submit = "python"
+        elif submit != "python":
+            hosted = [op for op in each.ops if op not in CUDA[each.name].repeatable]
+            if hosted and submit != "auto":
+                notes.append(
+                    f"{each.name}: submitted from Python, for the host takes part in each "
+                    f"{' and '.join(hosted)}"
+                )
+            if hosted:
+                submit = "python"
+        planned.append(replace(each, submit=submit))
+    return planned, notes
+
+
+def on_devices(
+    workloads: list[WorkloadPlan], chosen: Chosen
+) -> tuple[list[WorkloadPlan], list[str]]:
+    """How operations reach their devices, and sizes that fit these; a line for each thing that is
+    not as it was asked for. `MachineError` where something cannot be made to fit."""
+    planned, hosted = _submitted(workloads, chosen)
+    fitted, notes = _fit_devices(planned, chosen)
+    return fitted, hosted + notes
+
+
 def _refused(names: list[str], reason: str) -> MachineError:
     return MachineError(
         f"backend `cuda` cannot run {', '.join(names)}: {reason}",
@@ -91,7 +129,7 @@ def _refused(names: list[str], reason: str) -> MachineError:
     )
 
 
-def fit_devices(
+def _fit_devices(
     workloads: list[WorkloadPlan], chosen: Chosen
 ) -> tuple[list[WorkloadPlan], list[str]]:
     """Shrinks what runs on CUDA into its device's memory; a line for each size that changed.
@@ -127,7 +165,7 @@ def _card_budget(device: int | str) -> int | None:
 
 
 def _device_bytes(workload: WorkloadPlan) -> int:
-    return CUDA[workload.name].device_bytes(workload.component, LANES)
+    return CUDA[workload.name].device_bytes(workload.component, workload.lanes)
 
 
 def _shrunk(workload: WorkloadPlan, share: int, wanted: int) -> tuple[WorkloadPlan, list[str]]:

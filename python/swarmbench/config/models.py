@@ -148,7 +148,10 @@ class WorkloadConfig(Section):
     backend: Literal["auto", "cpu", "cuda"] | None = Field(
         None, description="Where it runs. Default: the run's backend."
     )
-    submit: Submit = Field("native", description="How operations reach a GPU.")
+    submit: Submit = Field(
+        "auto",
+        description="How operations reach a GPU. Default: the fastest that can be had.",
+    )
     isolation: Isolation = Field("none", description="How its GPU work is kept apart.")
     latency_target: Duration | None = Field(
         None, description="Wanted p99 of the response time, a duration. Default: none."

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from swarmbench import units
 from swarmbench.components import COMPONENTS, Component
-from swarmbench.config.backends import EMULATED_LOAD, Chosen, choose, fit_devices
+from swarmbench.config.backends import EMULATED_LOAD, Chosen, choose, on_devices
 from swarmbench.config.endpoints import endpoint_of
 from swarmbench.config.host import Host
 from swarmbench.config.load import KeyPath, Override, problem_of
@@ -64,7 +64,7 @@ def resolve(
     # What a simulated system does is nobody's figure but its own.
     parts = config.workloads if simulation is None else {"null": WorkloadConfig.model_validate({})}
     workloads = [_workload(each, part, config, source, chosen) for each, part in parts.items()]
-    workloads, notes = fit_devices(workloads, chosen)
+    workloads, notes = on_devices(workloads, chosen)
     workloads, memory = _fit(workloads, memory_budget, threads)
     notes += [f"{name}: {line}" for name, each in memory.items() for line in each.fitted]
     notes += _unused(config, chosen)
@@ -138,9 +138,8 @@ def _unused(config: Config, chosen: Chosen) -> list[str]:
     for name, part in config.workloads.items():
         on_cuda = chosen.backends[name] == "cuda"
         asked = {
-            f"submit {part.submit}": "submit" in part.model_fields_set
-            and part.submit != ("python" if on_cuda else "native"),
-            f"isolation {part.isolation}": part.isolation != "none",
+            f"submit {part.submit}": not on_cuda and part.submit not in ("auto", "native"),
+            f"isolation {part.isolation}": part.isolation not in ("none", on_cuda and "priority"),
         }
         where = "is not part of this version" if on_cuda else "is for the cuda backend"
         notes += [
@@ -246,7 +245,7 @@ def _workload(
         stress_in_flight=part.stress_in_flight or component.stress_in_flight,
         latency_target_ns=None if part.latency_target is None else round(part.latency_target * 1e9),
         throughput_target_s=part.throughput_target,
-        submit="python" if backend == "cuda" else part.submit,
+        submit=part.submit,
         isolation=part.isolation,
         endpoint=endpoint_of(part.endpoint, (*at, "endpoint"), source),
     )

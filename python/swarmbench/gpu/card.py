@@ -39,7 +39,7 @@ class CardDevice:
 
     def __init__(self, number: int = 0) -> None:
         self._cupy = _cupy()
-        self._number = number
+        self.number = number
         runtime = self._cupy.cuda.runtime
         try:
             count = runtime.getDeviceCount()
@@ -67,7 +67,7 @@ class CardDevice:
 
     def use(self) -> None:
         """Makes the card that of the calling thread; each thread that launches calls it once."""
-        self._cupy.cuda.runtime.setDevice(self._number)
+        self._cupy.cuda.runtime.setDevice(self.number)
 
     def empty(self, count: int, dtype: npt.DTypeLike) -> CardBuffer:
         nbytes = count * np.dtype(dtype).itemsize
@@ -168,7 +168,7 @@ class CardDevice:
 
     def _buffer_at(self, place: int, count: int, dtype: npt.DTypeLike, owner: object) -> CardBuffer:
         cuda, kind = self._cupy.cuda, np.dtype(dtype)
-        memory = cuda.UnownedMemory(place, count * kind.itemsize, owner, self._number)
+        memory = cuda.UnownedMemory(place, count * kind.itemsize, owner, self.number)
         pointer = cuda.MemoryPointer(memory, 0)
         return CardBuffer(self._cupy.ndarray((count,), dtype=kind, memptr=pointer))
 

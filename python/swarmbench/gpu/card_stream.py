@@ -69,6 +69,10 @@ class CardBuffer:
     def nbytes(self) -> int:
         return int(self.array.nbytes)
 
+    @property
+    def address(self) -> int:
+        return int(self.array.data.ptr)
+
     def part(self, first: int, count: int) -> CardBuffer:
         assert 0 <= first <= first + count <= self.count
         return CardBuffer(self.array[first : first + count])

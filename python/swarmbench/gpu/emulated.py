@@ -6,7 +6,6 @@ It proves answers, accesses and synchronisation, not speed: its times say nothin
 from __future__ import annotations
 
 import ctypes
-import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -18,7 +17,6 @@ import numpy.typing as npt
 
 from swarmbench.gpu import source
 from swarmbench.gpu.device import (
-    POISON,
     Argument,
     Array,
     Buffer,
@@ -29,6 +27,7 @@ from swarmbench.gpu.device import (
     check_arguments,
 )
 from swarmbench.gpu.host_compiler import Build, fake_driver_path, library_path
+from swarmbench.gpu.host_memory import HostBuffer, poisoned
 from swarmbench.gpu.numba import simulated
 from swarmbench.gpu.numba.simulated import SimulatedKernel
 from swarmbench.gpu.source import KernelSource
@@ -75,29 +74,6 @@ class Counts:
             setattr(self, name, getattr(self, name) + int(value))
 
 
-@dataclass(frozen=True, slots=True)
-class HostBuffer:
-    """Device memory of the emulator: an array of the host."""
-
-    array: Array
-
-    @property
-    def count(self) -> int:
-        return len(self.array)
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        return self.array.dtype
-
-    @property
-    def nbytes(self) -> int:
-        return self.array.nbytes
-
-    def part(self, first: int, count: int) -> HostBuffer:
-        assert 0 <= first <= first + count <= len(self.array)
-        return HostBuffer(self.array[first : first + count])
-
-
 class _Region(ctypes.Structure):
     _fields_ = (("first", ctypes.c_void_p), ("nbytes", ctypes.c_uint64))
 
@@ -120,6 +96,7 @@ class EmulatedDevice:
     run between two accesses that others may meet."""
 
     name = "emulated"
+    number = 0
     is_emulated = True
     multiprocessors = 2
     shared_bytes_max = 96 << 10
@@ -216,7 +193,7 @@ class EmulatedDevice:
                 f"the emulated device has {self.free_bytes()} bytes free, {nbytes} were asked for",
                 hint="lower the sizes in `params`",
             )
-        return HostBuffer(_poisoned(nbytes).view(dtype))
+        return HostBuffer(poisoned(nbytes).view(dtype))
 
     def run(
         self,
@@ -331,24 +308,6 @@ class EmulatedStream:
 
     def synchronize(self) -> None:
         """Nothing is under way."""
-
-
-def _poisoned(nbytes: int) -> npt.NDArray[np.uint8]:
-    """Memory that begins at a multiple of 256 bytes, as on a card, and ends where it ends.
-
-    An allocation of its own, so that AddressSanitizer sees the byte after it.
-    """
-    if nbytes == 0:
-        return np.empty(0, np.uint8)
-    libc, place = ctypes.CDLL(None), ctypes.c_void_p()
-    failed = libc.posix_memalign(ctypes.byref(place), ctypes.c_size_t(256), ctypes.c_size_t(nbytes))
-    if failed:
-        raise DeviceMemoryError(f"the host has no {nbytes} bytes left", hint="lower the sizes")
-    raw = (ctypes.c_uint8 * nbytes).from_address(place.value or 0)
-    weakref.finalize(raw, libc.free, place)
-    array: npt.NDArray[np.uint8] = np.ctypeslib.as_array(raw)
-    array[:] = POISON
-    return array
 
 
 def _array(buffer: Buffer) -> Array:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -130,6 +130,19 @@ def run_delays_ns(root: Path, prefix: str) -> dict[int, int] | None:
         if len(fields) == 3:
             delays[int(task.name)] = int(fields[1])
     return delays or None
+
+
+def running_ns(root: Path, threads: Iterable[int]) -> int | None:
+    """Processor time in nanoseconds that some threads of ours have had, those that still live.
+
+    None where the kernel keeps no such account.
+    """
+    total = None
+    for thread in threads:
+        fields = (read(root / "proc/self/task" / str(thread) / "schedstat") or "").split()
+        if len(fields) == 3:
+            total = (total or 0) + int(fields[0])
+    return total
 
 
 def pressure_us(root: Path, resource: str) -> int | None:

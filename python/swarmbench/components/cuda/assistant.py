@@ -48,6 +48,7 @@ class CudaAssistant(CudaComponent):
     """Texts, their truths, the served weights, the grammar and the decoder on a device."""
 
     name: ClassVar[str] = "assistant"
+    repeatable: ClassVar[frozenset[str]] = frozenset({"parse", "generate"})
 
     def build(self) -> None:
         self.assistant = cast(Assistant, self.component)
@@ -200,7 +201,7 @@ class AssistantOperation(CudaOperation):
         if self._last is None:
             return 0, 0
         (op, key), self._last = self._last, None
-        if op == "parse" and key % _PARSES_PER_CHECK:
+        if op == "parse" and key % _PARSES_PER_CHECK and not self.looks_closely:
             return 0, 0
         right = {
             "parse": self._parse_is_right,

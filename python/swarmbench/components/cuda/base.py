@@ -55,6 +55,11 @@ class CudaComponent(ABC):
     """
 
     name: ClassVar[str]
+    #: Op types whose host code the device can do without: launches that follow from the key alone,
+    #: an answer that comes to the host, no state that another operation finds.
+    repeatable: ClassVar[frozenset[str]] = frozenset()
+    #: Those of them whose answer comes to the host, or its digest, by the commands of the check.
+    told_by_check: ClassVar[frozenset[str]] = frozenset()
 
     def __init__(
         self,
@@ -98,6 +103,8 @@ class CudaOperation(ABC):
     def __init__(self, device: Device) -> None:
         self.device = device
         self.stream = device.stream()
+        #: Every answer is checked as closely as some are: set while answers are learned.
+        self.looks_closely = False
 
     @abstractmethod
     def run(self, op: str, key: int) -> Done:

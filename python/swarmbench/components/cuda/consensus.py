@@ -35,6 +35,8 @@ class CudaConsensus(CudaComponent):
     """The stored votes on the device, and what `tally` must answer to them."""
 
     name: ClassVar[str] = "consensus"
+    repeatable: ClassVar[frozenset[str]] = frozenset({"decide", "tally", "generate", "elect"})
+    told_by_check = repeatable
 
     def build(self) -> None:
         self.consensus = cast(Consensus, self.component)
@@ -122,7 +124,8 @@ class ConsensusOperation(CudaOperation):
 
     def _holds(self, op: str, key: int, place: int) -> bool:
         """Whether an answer is consistent and, where the key says so, the oracle's in every bit."""
-        every = self.consensus.oracle_every
+        every = 1 if self.looks_closely else self.consensus.oracle_every
+        batch = self.consensus.batch
         if op == "elect":
             return self._leads(key, chance(key) % every == 0)
         if op == "tally":
@@ -132,8 +135,9 @@ class ConsensusOperation(CudaOperation):
                 and answer.is_consistent(self.consensus.stored_votes)
                 and same_arrays(answer.arrays(), self.cuda.tallied)
             )
-        batch = self.consensus.batch
-        is_chosen = chance(key) % (every * max(1, batch // _ORACLE_VOTES)) == 0
+        if every > 1:
+            every *= max(1, batch // _ORACLE_VOTES)
+        is_chosen = chance(key) % every == 0
         if op == "generate":
             return self.lane.is_as_sent() and (
                 not is_chosen or self.cuda.tables.agree(self.lane.drawn(0, batch), key)

@@ -36,6 +36,11 @@ class CudaKnowledgeGraph(CudaComponent):
     """
 
     name: ClassVar[str] = "knowledge_graph"
+    #: Of a tree nothing comes to the host but its size, and of several shortest paths any may be
+    #: found.
+    repeatable: ClassVar[frozenset[str]] = frozenset(
+        op.name for op in KnowledgeGraph.ops if op.name not in ("bfs", "path_finding")
+    )
 
     def __init__(
         self,
@@ -104,6 +109,7 @@ class KnowledgeGraphOperation(CudaOperation):
         if self._last is None:
             return 0, 0
         side, key = self._last
+        side.looks_closely = self.looks_closely
         return side.verify(key)
 
     def plant(self, fault: str) -> bool:

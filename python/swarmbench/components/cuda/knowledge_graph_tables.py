@@ -336,6 +336,8 @@ class OpSide(ABC):
     def __init__(self, lane: Lane) -> None:
         self.lane = lane
         self.verified = 0
+        #: Every answer is checked in full.
+        self.looks_closely = False
 
     @abstractmethod
     def run(self, key: int) -> int:
@@ -360,4 +362,4 @@ class OpSide(ABC):
     def next_is_full(self, one_in: int) -> bool:
         """Counts an answer; says whether it is the first, or another one in so many."""
         self.verified += 1
-        return self.verified % one_in == 1
+        return self.looks_closely or self.verified % one_in == 1

@@ -42,6 +42,8 @@ class CudaSynthesis(CudaComponent):
     """The pool of requests on a device."""
 
     name = Synthesis.name
+    repeatable = frozenset(op.name for op in Synthesis.ops)
+    told_by_check = repeatable
 
     def build(self) -> None:
         component = self.component
