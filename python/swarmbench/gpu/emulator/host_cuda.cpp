@@ -237,7 +237,7 @@ __attribute__((no_sanitize("address"))) void poison(char* first, char* last) {
 bool run_block(u32 count) {
     poison(__start_host_shared, __stop_host_shared);
     poison(dynamic, dynamic + dynamic_bytes);
-    tracing::block(place.block.x + u64(place.grid_size.x) * place.block.y);
+    tracing::block(place.block.x + u64(place.grid_size.x) * place.block.y, count);
     alive = count;
     waiting = barrier_sum = barrier_votes = 0;
     ready.clear();

@@ -11,6 +11,7 @@
 
 #include <link.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <unordered_map>
 
@@ -34,8 +35,12 @@ struct Shadow {
     u8 read_bytes = 0, written_bytes = 0;
 };
 
-// Up to when a block, or who meets at a word, knows what each block wrote.
+// Up to when a block, or who meets at a word, knows what others wrote: each a thread of a block, or
+// all of its threads.
 using Known = std::unordered_map<u64, u64>;
+constexpr u32 THREADS_MAX = 1024, ALL = THREADS_MAX;
+
+u64 writer(u64 block, u32 thread) { return block * (THREADS_MAX + 1) + thread; }
 
 const Region* regions;
 u32 region_count;
@@ -45,13 +50,16 @@ std::unordered_map<u64, Shadow> shadows;
 std::unordered_map<u64, Known> blocks_know, words_know;
 // What atomics of each thread met, and those of all threads before the last barrier: known once
 // the thread fences.
-Known met[1024], met_before;
+Known met[THREADS_MAX], met_before;
 u64 clock_now, block_now, barrier_time;
-u32 thread_now;
+u32 thread_now, threads;
 // [warp][lane][lane]: the last warp operation that both took part in, and the last of those that
 // order what they wrote.
 u64 common[32][32][32], joined[32][32][32];
-u64 fenced[1024];  // when each thread last fenced; 0: not yet
+u64 fenced[THREADS_MAX];  // when each thread last fenced; 0: not yet
+// Up to when all that the block wrote is behind a fence of a thread: what came before a barrier that
+// the thread had passed when it fenced; and of any thread, once a barrier has followed.
+u64 covered[THREADS_MAX], published;
 Counts counts;
 bool is_tracing;
 char said[256];
@@ -59,8 +67,11 @@ char said[256];
 bool ordered(const Touch& before, bool was_write) {
     if (before.block != block_now) {
         const Known& known = blocks_know[block_now];
-        const auto found = known.find(before.block);
-        return found != known.end() && before.time < found->second;
+        for (const u32 whose : {before.thread, ALL}) {
+            const auto found = known.find(writer(before.block, whose));
+            if (found != known.end() && before.time < found->second) return true;
+        }
+        return false;
     }
     if (before.thread == thread_now || before.time < barrier_time) return true;
     const u32 warp = thread_now / 32;
@@ -102,26 +113,33 @@ void check(const void* place, Shadow& shadow, u8 bytes, bool is_write, bool is_a
     shadow.write = now;
 }
 
-void learn(Known& known, u64 block, u64 time) {
-    u64& until = known[block];
+void learn(Known& known, u64 writer, u64 time) {
+    u64& until = known[writer];
     if (until < time) until = time;
 }
 
 void learn(Known& known, const Known& more) {
-    for (const auto& [block, time] : more) learn(known, block, time);
+    for (const auto& [writer, time] : more) learn(known, writer, time);
 }
 
-// An atomic meets what its word's other users published before, and publishes what its block had
-// written before the thread's last fence.
+// An atomic meets what its word's other users published before, and publishes what lies behind a
+// fence: the thread's own writes, those of lanes that it has joined, and those before barriers.
 void meet(const void* place) {
     const u64 word = reinterpret_cast<u64>(place);
     const u64 fence_time = fenced[thread_now];
     const auto found = words_know.find(word);
     if (found != words_know.end()) learn(met[thread_now], found->second);
-    if (fence_time == 0) return;
-    Known& published = words_know[word];
-    learn(published, blocks_know[block_now]);
-    learn(published, block_now, fence_time);
+    const u64 all = std::max(covered[thread_now], published);
+    if (fence_time == 0 && all == 0) return;
+    Known& here = words_know[word];
+    learn(here, blocks_know[block_now]);
+    if (all > 0) learn(here, writer(block_now, ALL), all);
+    if (fence_time > 0) learn(here, writer(block_now, thread_now), fence_time);
+    const u32 warp = thread_now / 32;
+    for (u32 lane = 0; lane < 32; ++lane) {
+        const u64 time = std::min(joined[warp][lane][thread_now % 32], fence_time);
+        if (time > all) learn(here, writer(block_now, warp * 32 + lane), time);
+    }
 }
 
 const Region* region_of(const char* place, u64 bytes) {
@@ -190,12 +208,15 @@ void end(Counts* out) {
     if (out != nullptr) *out = counts;
 }
 
-void block(u64 number) {
+void block(u64 number, u32 count) {
     block_now = number;
+    threads = count;
     barrier_time = 0;
     memset(common, 0, sizeof common);
     memset(joined, 0, sizeof joined);
     memset(fenced, 0, sizeof fenced);
+    memset(covered, 0, sizeof covered);
+    published = 0;
     for (Known& each : met) each.clear();
     met_before.clear();
     // What the last block left in its shared memory is gone.
@@ -213,6 +234,12 @@ void running(u32 thread, const char* stack_first, const char* stack_last) {
 
 void barrier() {
     barrier_time = ++clock_now;
+    u64 by_all = ~0ull;
+    for (u32 thread = 0; thread < threads; ++thread) {
+        published = std::max(published, covered[thread]);
+        by_all = std::min(by_all, fenced[thread]);
+    }
+    published = std::max(published, by_all);
     for (Known& each : met) {
         learn(met_before, each);
         each.clear();
@@ -232,6 +259,7 @@ void exchange(u32 warp, u32 present, bool orders) {
 
 void fence() {
     fenced[thread_now] = ++clock_now;
+    covered[thread_now] = barrier_time;
     learn(blocks_know[block_now], met_before);
     learn(blocks_know[block_now], met[thread_now]);
 }

@@ -21,7 +21,7 @@ struct Counts {
 void begin(const Region* regions, u32 count, const char* dynamic, u64 dynamic_bytes,
            const char* shared_first, const char* shared_last);
 void end(Counts* counts);
-void block(u64 number);
+void block(u64 number, u32 threads);
 void running(u32 thread, const char* stack_first, const char* stack_last);
 void barrier();
 void exchange(u32 warp, u32 present, bool orders);
@@ -30,7 +30,7 @@ void access(const void* place, u64 bytes, bool is_write, bool is_atomic);
 #else
 inline void begin(const Region*, u32, const char*, u64, const char*, const char*) {}
 inline void end(Counts*) {}
-inline void block(u64) {}
+inline void block(u64, u32) {}
 inline void running(u32, const char*, const char*) {}
 inline void barrier() {}
 inline void exchange(u32, u32, bool) {}
