@@ -13,7 +13,7 @@ from swarmbench import _native
 from swarmbench.components.base import same_arrays
 from swarmbench.components.chunks import PIECE_BYTES, pieced_checksum
 from swarmbench.components.cuda.memory import Mover
-from swarmbench.components.cuda.memory_tiers import Target, Tier
+from swarmbench.components.cuda.memory_tiers import Block, Target, Tier
 from swarmbench.errors import ConfigurationError
 from swarmbench.gpu.emulated import EmulatedDevice, EmulatedStream
 
@@ -190,6 +190,23 @@ def test_the_file_of_blocks_gives_back_what_was_written_under_its_mask() -> None
         file.read(room, 100, 77)
     with pytest.raises(ValueError, match="keeps no blocks"):
         _native.Component("null", "{}", seed=1).block_file()
+
+
+def test_the_last_block_leaves_too_where_a_device_is_full() -> None:
+    mover = lane()
+    tiers, last = mover.tiers, mover.tiers.blocks[-1]
+    for block in tiers.blocks:
+        wanted = Tier.GPU if block is last else Tier.NVME
+        if block.tier != wanted and Tier.GPU in (block.tier, wanted):
+            target = tiers.taken(block, wanted)
+            assert target is not None
+            tiers.move(block, target)
+    page = Block(len(tiers.blocks), 1, 0)
+    while tiers.taken(page, Tier.GPU) is not None:
+        pass
+    inputs = {"block": content(last.nbytes)}
+    assert same_arrays(mover.evaluate("migrate", inputs), SMALL.reference("migrate", inputs))
+    assert last.tier == Tier.NVME
 
 
 def test_a_room_that_is_kept_waits_for_its_block() -> None:

@@ -253,10 +253,11 @@ class Tiers:
         nbytes = len(given)
         if not 1 <= nbytes <= len(self.transit.array):
             raise ValueError(f"block: {nbytes} is not within 1 to {len(self.transit.array)} bytes")
-        place = self.transit.part(0, whole(nbytes, WORD_BYTES))
-        place.array[:nbytes] = given
         guest = Block(len(self.blocks), nbytes, self._beyond)
         room = self._made_room(guest)
+        # Whoever left for it went this way too.
+        place = self.transit.part(0, whole(nbytes, WORD_BYTES))
+        place.array[:nbytes] = given
         sums = [self.link.up(room, place, nbytes)]
         place.array[:] = 0
         sums += self.link.down(place, room, nbytes)
@@ -269,14 +270,16 @@ class Tiers:
 
     def _made_room(self, guest: Block) -> Buffer:
         """Room on the device for a block that is none of these; others leave where it is full."""
+        target = self.taken(guest, Tier.GPU)
         for block in self.blocks:
-            target = self.taken(guest, Tier.GPU)
             if target is not None:
-                guest.tier, guest.room = target.tier, target.room
                 break
             if block.tier == Tier.GPU and (away := self.taken(block, Tier.NVME)) is not None:
                 self.move(block, away)
-        assert guest.room is not None, "a device without its blocks has room for one"
+                target = self.taken(guest, Tier.GPU)
+        if target is None:
+            raise ValueError("block: the write budget lets no other leave the device for it")
+        guest.tier, guest.room = target.tier, target.room
         return self._device(guest)
 
     def _settle(self, block: Block, tier: Tier) -> None:
