@@ -209,8 +209,8 @@ choose(const i8* __restrict__ embedding, const u64* __restrict__ streams, u64* _
     __threadfence();
     if (atomicAdd(best + 1, 1ull) + 1 != gridDim.x) return;
     __threadfence();
-    const u32 token = row_ranked(__ldcg(best));
-    best[0] = best[1] = 0;
+    const u32 token = row_ranked(atomicExch(best, 0ull));
+    atomicExch(best + 1, 0ull);
     said[answer] = token;
     chosen[answer] = token;
     *digest = digest_with(answer == 0 ? 0 : *digest, token);
