@@ -100,3 +100,4 @@ bench-peers: $(PEERS)/.built ## each kernel beside the best library for its job
 	$(PEERS)/bin/python benchmarks/neighbour.py
 	$(PEERS)/bin/python benchmarks/steady.py
 	$(PEERS)/bin/python benchmarks/search.py
+	$(PEERS)/bin/python benchmarks/submission.py

@@ -40,6 +40,13 @@ __device__ __forceinline__ void store_release_sys(u64* word, u64 value) {
     asm volatile("st.release.sys.u64 [%0], %1;" ::"l"(word), "l"(value) : "memory");
 }
 
+// Nanoseconds of a clock that all blocks share; it moves on in steps of up to a microsecond.
+__device__ __forceinline__ u64 clock_ns() {
+    u64 now_ns;
+    asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(now_ns));
+    return now_ns;
+}
+
 // A load that may meet a store of another thread: either value is right.
 template <class T>
 __device__ __forceinline__ T load_relaxed(const T* place) {

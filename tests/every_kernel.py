@@ -6,8 +6,11 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from deciding import Deciding
+from spinning import echo_once
 from swarmbench.components import COMPONENTS
 from swarmbench.components.base import Component, agree
+from swarmbench.components.consensus import Consensus
 from swarmbench.components.cuda import CUDA, synthesis_launches
 from swarmbench.components.cuda import consensus_boxes as consensus
 from swarmbench.components.cuda import knowledge_graph_tables as knowledge_graph
@@ -168,7 +171,7 @@ SIZES: dict[str, list[dict[str, Any]]] = {
 
 def run_all(device: EmulatedDevice, seed: int) -> None:
     """Runs every op of every component in lanes of several shapes: twice by key, and on given
-    inputs against the reference. Raises `AssertionError` for what is wrong."""
+    inputs against the reference; and rings. Raises `AssertionError` for what is wrong."""
     for name, lanes in LANES.items():
         for sizes in SIZES.get(name, [{}]):
             component = COMPONENTS[name].small().model_copy(update=sizes)
@@ -176,6 +179,9 @@ def run_all(device: EmulatedDevice, seed: int) -> None:
             for lane in lanes(CUDA[name](component, native, device, seed)):
                 for op in component.ops:
                     run_op(component, lane, op.name, seed)
+    for groups, block in ((2, 64), (3, 96)):
+        echo_once(device, groups, seed)
+        Deciding(Consensus.small(), device, seed, groups=groups, block=block).once(2 * groups)
 
 
 def run_op(component: Component, lane: CudaOperation, op: str, seed: int) -> None:

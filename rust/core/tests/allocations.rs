@@ -1,5 +1,5 @@
 //! Under load nothing is allocated: not by pacing, nor by running, recording or checking, nor by
-//! enqueuing on a device.
+//! enqueuing on a device or in a ring; of the latter no system call is made either.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
@@ -8,11 +8,13 @@
 mod fake;
 
 use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use swarmbench_core::arrivals::Process;
-use swarmbench_core::clock::Pacing;
+use swarmbench_core::clock::{Clock, Pacing, RealClock, Signal, Waited};
+use swarmbench_core::cuda::ring::{Feeder, LINE_WORDS, Memory, PAYLOAD_WORDS, Shape};
 use swarmbench_core::cuda::{Driver, Launch};
 use swarmbench_core::engine::{Engine, EngineSettings, Overload, WorkloadSettings};
 use swarmbench_core::operations::{Build, NoPause, Request, build, names};
@@ -101,6 +103,7 @@ fn nothing_is_allocated_under_load_nor_by_any_operation() {
     nothing_is_allocated_under_load();
     no_operation_of_any_component_allocates();
     nothing_is_allocated_by_enqueuing();
+    a_submission_neither_allocates_nor_calls_the_system();
 }
 
 /// What the driver itself allocates is not counted: it is no part of this program.
@@ -128,6 +131,80 @@ fn nothing_is_allocated_by_enqueuing() {
     }
     assert_eq!(ALLOCATIONS.load(Ordering::Relaxed) - before, 0);
     assert_eq!(words[0].load(Ordering::Acquire), 2 * COUNTED);
+}
+
+/// A clock that reads no counter: a process that may make no system call may not read it either.
+struct Still;
+
+impl Clock for Still {
+    fn now(&self) -> u64 {
+        7
+    }
+
+    fn wait_until(&self, _: u64, _: &Signal, _: u32) -> Waited {
+        Waited::Reached
+    }
+}
+
+/// A ring whose device is the caller, who acknowledges in the word that is lent.
+fn with_ring(act: impl FnOnce(&mut Feeder, &AtomicU64)) {
+    let shape = Shape { groups: 1, slots: 32, answer_lines: 1 };
+    let words: Vec<AtomicU64> =
+        (0..(shape.lines() + 1) * LINE_WORDS).map(|_| AtomicU64::new(0)).collect();
+    let words = &words[words.as_ptr().align_offset(128)..];
+    let address = words.as_ptr().expose_provenance();
+    // SAFETY: the words live until `act` has ended, and all accesses are atomic.
+    let memory = unsafe { Memory::at(address, size_of_val(words), shape) }.unwrap();
+    // The lines of the stop word and of the host come before the device's.
+    act(&mut Feeder::new(Arc::new(memory), 0), &words[2 * LINE_WORDS]);
+}
+
+/// Messages there and back: how many were collected.
+fn submit(feeder: &mut Feeder, clock: &impl Clock, acknowledged: &AtomicU64) -> usize {
+    let mut collected = 0;
+    for _ in 0..COUNTED {
+        while feeder.push(&[5; PAYLOAD_WORDS]).is_some() {}
+        acknowledged.fetch_add(feeder.in_flight(), Ordering::Release);
+        collected += feeder.poll(clock, |_, _, _| ()).unwrap_or(0);
+    }
+    collected
+}
+
+fn a_submission_neither_allocates_nor_calls_the_system() {
+    let clock = RealClock::new(Pacing::Park);
+    with_ring(|feeder, acknowledged| {
+        let before = ALLOCATIONS.load(Ordering::Relaxed);
+        let collected = submit(feeder, &clock, acknowledged);
+        assert_eq!(ALLOCATIONS.load(Ordering::Relaxed) - before, 0);
+        assert_eq!(collected as u64, COUNTED * 32);
+        assert_eq!(status_in_confinement(|| submit(feeder, &Still, acknowledged)), Some(0));
+    });
+    // What does call the system does not survive it.
+    let calls = || {
+        // SAFETY: it takes nothing and writes nothing.
+        (unsafe { libc::syscall(libc::SYS_getppid) }) as usize
+    };
+    assert_eq!(status_in_confinement(calls), None);
+}
+
+/// The exit status of a process in which `act` may make no system call; `None` where it was killed.
+fn status_in_confinement(act: impl FnOnce() -> usize) -> Option<i32> {
+    // SAFETY: the child runs `act`, which takes no lock and allocates nothing, and ends by a call
+    // that runs nothing of the library's; the parent waits for it.
+    unsafe {
+        let child = libc::fork();
+        if child == 0 {
+            // From here on only read, write, exit and sigreturn are allowed (seccomp(2)).
+            if libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_STRICT) != 0 {
+                libc::syscall(libc::SYS_exit, 2);
+            }
+            let found = act();
+            libc::syscall(libc::SYS_exit, i32::from(found == 0));
+        }
+        let mut status = 0;
+        assert_eq!(libc::waitpid(child, &raw mut status, 0), child);
+        libc::WIFEXITED(status).then(|| libc::WEXITSTATUS(status))
+    }
 }
 
 fn nothing_is_allocated_under_load() {

@@ -14,6 +14,7 @@ mod drain;
 mod engine;
 mod histogram;
 mod hlog;
+mod ring;
 mod simulated;
 mod span_pool;
 
@@ -45,6 +46,8 @@ mod _native {
     use super::histogram::Histogram;
     #[pymodule_export]
     use super::hlog::{hlog_header, hlog_line, hlog_read};
+    #[pymodule_export]
+    use super::ring::Ring;
     #[pymodule_export]
     use super::simulated::SimulatedWorkload;
     #[pymodule_export]

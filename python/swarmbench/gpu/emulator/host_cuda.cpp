@@ -4,6 +4,7 @@
 #include "tracing.h"
 
 #include <sys/mman.h>
+#include <time.h>
 
 #include <cstdio>
 #include <cstdlib>
@@ -12,6 +13,9 @@
 
 #if defined(__SANITIZE_ADDRESS__)
 #include <sanitizer/common_interface_defs.h>
+#endif
+#if defined(__SANITIZE_THREAD__)
+#include <sanitizer/tsan_interface.h>
 #endif
 #if !defined(__x86_64__)
 #include <ucontext.h>
@@ -48,6 +52,7 @@ struct Fiber {
     u64 offered;         // what it gives to it
     Exchange* gathered;  // where it is told what all gave
     void* fake_stack;  // of a sanitizer
+    void* known;       // by ThreadSanitizer, under which a fiber is one of its own
 };
 
 Fiber fibers[THREADS_MAX];
@@ -71,6 +76,9 @@ ucontext_t scheduler_context;
 void* scheduler_fake;
 const void* scheduler_bottom;
 size_t scheduler_size;
+#endif
+#if defined(__SANITIZE_THREAD__)
+void* scheduler_known;
 #endif
 
 u64 random_word() {  // xorshift64*, Vigna 2016
@@ -109,12 +117,16 @@ extern "C" void host_cuda_switch(void** saved, void* next);
 
 char* stack_of(u32 fiber) { return stacks + fiber * STACK_BYTES; }
 
-void to_scheduler(bool for_good) {
+// Not followed, as `begin_fiber`: its last call in each fiber has no end.
+__attribute__((no_sanitize("thread"))) void to_scheduler(bool for_good) {
     Fiber& fiber = fibers[running];
     (void)for_good;
 #if defined(__SANITIZE_ADDRESS__)
     __sanitizer_start_switch_fiber(for_good ? nullptr : &fiber.fake_stack, scheduler_bottom,
                                    scheduler_size);
+#endif
+#if defined(__SANITIZE_THREAD__)
+    __tsan_switch_to_fiber(scheduler_known, 0);
 #endif
 #if defined(__x86_64__)
     host_cuda_switch(&fiber.stack_pointer, scheduler_pointer);
@@ -133,6 +145,10 @@ void to_fiber(u32 number) {
     tracing::running(number, stack_of(number), stack_of(number) + STACK_BYTES);
 #if defined(__SANITIZE_ADDRESS__)
     __sanitizer_start_switch_fiber(&scheduler_fake, stack_of(number), STACK_BYTES);
+#endif
+#if defined(__SANITIZE_THREAD__)
+    scheduler_known = __tsan_get_current_fiber();
+    __tsan_switch_to_fiber(fiber.known, 0);
 #endif
 #if defined(__x86_64__)
     host_cuda_switch(&scheduler_pointer, fiber.stack_pointer);
@@ -198,7 +214,7 @@ void after_end(u32 number) {
     }
 }
 
-void begin_fiber() {
+__attribute__((no_sanitize("thread"))) void begin_fiber() {
 #if defined(__SANITIZE_ADDRESS__)
     __sanitizer_finish_switch_fiber(nullptr, &scheduler_bottom, &scheduler_size);
 #endif
@@ -215,6 +231,9 @@ void prepare_fiber(u32 number) {
     fiber.thread = {number % size.x, number / size.x % size.y, number / (size.x * size.y)};
     fiber.state = State::ready;
     fiber.fake_stack = nullptr;
+#if defined(__SANITIZE_THREAD__)
+    if (fiber.known == nullptr) fiber.known = __tsan_create_fiber(0);
+#endif
 #if defined(__x86_64__)
     // Six registers and the place to return to; the stack is 16-byte aligned at a function's call.
     void** top = reinterpret_cast<void**>(stack_of(number) + STACK_BYTES) - 2;
@@ -349,6 +368,8 @@ u64 fetch64(u64* word, u64 operand, u64 compare, int operation) {
 u64 load_bits(const void* from, u32 bytes) {
     suspend_sometimes();
     tracing::access(from, bytes, false, true);
+    // A word at once, as a card has it: the host may be writing it.
+    if (bytes == 8) return __atomic_load_n(static_cast<const u64*>(from), __ATOMIC_RELAXED);
     u64 bits = 0;
     memcpy(&bits, from, bytes);
     return bits;
@@ -357,7 +378,31 @@ u64 load_bits(const void* from, u32 bytes) {
 void store_bits(void* to, u64 bits, u32 bytes) {
     suspend_sometimes();
     tracing::access(to, bytes, true, true);
-    memcpy(to, &bits, bytes);
+    if (bytes == 8)
+        __atomic_store_n(static_cast<u64*>(to), bits, __ATOMIC_RELAXED);
+    else
+        memcpy(to, &bits, bytes);
+}
+
+u64 load_acquire(const u64* word) {
+    suspend_sometimes();
+    if (reinterpret_cast<u64>(word) % 8 != 0) wrong("a misaligned word of the system's");
+    tracing::access(word, 8, false, true);
+    return __atomic_load_n(word, __ATOMIC_ACQUIRE);
+}
+
+void store_release(u64* word, u64 value) {
+    suspend_sometimes();
+    if (reinterpret_cast<u64>(word) % 8 != 0) wrong("a misaligned word of the system's");
+    tracing::fence();
+    tracing::access(word, 8, true, true);
+    __atomic_store_n(word, value, __ATOMIC_RELEASE);
+}
+
+u64 clock_now_ns() {
+    timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return u64(now.tv_sec) * 1000000000 + u64(now.tv_nsec);
 }
 
 extern "C" {

@@ -109,6 +109,10 @@ u32 fetch32(u32* place, u32 operand, u32 compare, int operation);
 u64 fetch64(u64* place, u64 operand, u64 compare, int operation);
 u64 load_bits(const void* place, u32 bytes);
 void store_bits(void* place, u64 bits, u32 bytes);
+// Of words that threads of the host access while a launch runs.
+u64 load_acquire(const u64* word);
+void store_release(u64* word, u64 value);
+u64 clock_now_ns();
 enum { ADD, MIN, MAX, AND, OR, XOR, EXCHANGE, COMPARE, MIN_SIGNED, MAX_SIGNED, ADD_FLOAT };
 
 // A kernel as the emulator calls it: its parameters' sizes, and a call with pointers to arguments.
@@ -262,8 +266,9 @@ void store_relaxed(T* place, T value) {
     __builtin_memcpy(&bits, &value, sizeof(T));
     host_cuda::store_bits(place, bits, sizeof(T));
 }
-inline u64 load_acquire_sys(const u64* word) { return host_cuda::load_bits(word, 8); }
-inline void store_release_sys(u64* word, u64 value) { host_cuda::store_bits(word, value, 8); }
+inline u64 load_acquire_sys(const u64* word) { return host_cuda::load_acquire(word); }
+inline void store_release_sys(u64* word, u64 value) { host_cuda::store_release(word, value); }
+inline u64 clock_ns() { return host_cuda::clock_now_ns(); }
 template <class T>
 T load_streaming(const T* place) { return *place; }
 template <class T>

@@ -15,6 +15,7 @@ mod host_memory;
 mod lane;
 mod launch;
 mod program;
+pub mod ring;
 mod stream;
 mod submitter;
 #[cfg(test)]
