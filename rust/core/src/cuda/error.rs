@@ -7,7 +7,7 @@ pub(super) const SUCCESS: i32 = 0;
 /// `CUresult` of a stream that still has work.
 pub(super) const NOT_READY: i32 = 600;
 const OUT_OF_MEMORY: i32 = 2;
-/// The codes after which a context is of no use any more (cuda.h); `gpu/card.py` has their names.
+/// The codes after which a context is of no use any more (cuda.h); `gpu/card_stream.py` names them.
 pub(super) const LOST: [i32; 14] =
     [214, 220, 226, 700, 702, 710, 714, 715, 716, 717, 718, 719, 721, 999];
 

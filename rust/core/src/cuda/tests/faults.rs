@@ -10,8 +10,8 @@ use super::{Memory, adding, context, failed_with};
 
 const OUT_OF_MEMORY: i32 = 2;
 const ILLEGAL_ADDRESS: i32 = 700;
-/// `gpu/card.py`, where the same errors are named for CuPy's exceptions.
-const CARD: &str = include_str!("../../../../../python/swarmbench/gpu/card.py");
+/// `gpu/card_stream.py`, where the same errors are named for CuPy's exceptions.
+const CARD: &str = include_str!("../../../../../python/swarmbench/gpu/card_stream.py");
 /// What fails in them is not told: they give something back.
 const GIVING_BACK: [&str; 4] =
     ["cuStreamDestroy_v2", "cuDevicePrimaryCtxRelease_v2", "cuGraphExecDestroy", "cuGraphDestroy"];
