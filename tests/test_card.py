@@ -70,7 +70,7 @@ def device_with(**cuda: Any) -> CardDevice:
     """A device that was never opened; beside what is given it has CuPy's own names."""
     device = object.__new__(CardDevice)
     names = {"PinnedMemoryPointer": cupy.cuda.PinnedMemoryPointer, "runtime": cupy.cuda.runtime}
-    device._cupy, device._number = SimpleNamespace(cuda=SimpleNamespace(**names | cuda)), 0
+    device._cupy, device.number = SimpleNamespace(cuda=SimpleNamespace(**names | cuda)), 0
     device.host_allocated_bytes = device.raw_bytes = 0
     device._raw = set()
     return device
