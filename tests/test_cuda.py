@@ -145,13 +145,40 @@ def test_a_declared_cost_that_is_off_by_a_tenth_is_seen(kind: str) -> None:
 
 @every_device
 @every_component
-def test_the_device_holds_what_the_formula_says(name: str, kind: str) -> None:
+def test_device_and_host_hold_what_the_formulas_say(name: str, kind: str) -> None:
     device = opened(kind)
     component = COMPONENTS[name].small()
     cuda = built(name, device)
     for lanes in (1, 2, 3):
         cuda.operation()
         assert device.allocated_bytes == CUDA[name].device_bytes(component, lanes)
+        assert device.host_allocated_bytes == CUDA[name].host_bytes(component, lanes)
+
+
+@every_device
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        *(
+            ("streaming", {"placement": place})
+            for place in ("host_device_host", "file_device_file")
+        ),
+        ("memory", {"host_memory": "pageable"}),
+        ("memory", {"allocator": "pinned"}),
+        ("assistant", {"model": "base"}),
+    ],
+)
+def test_the_formulas_hold_for_other_places_and_sizes(
+    name: str, changes: dict[str, str], kind: str
+) -> None:
+    device = opened(kind)
+    component = COMPONENTS[name].small().model_copy(update=changes)
+    native = component.on_host().prepare(seed=SEED).native
+    cuda = CUDA[name](component, native, device, SEED)
+    for lanes in (1, 2):
+        cuda.operation()
+        assert device.allocated_bytes == CUDA[name].device_bytes(component, lanes)
+        assert device.host_allocated_bytes == CUDA[name].host_bytes(component, lanes)
 
 
 @every_device
@@ -159,11 +186,11 @@ def test_the_device_holds_what_the_formula_says(name: str, kind: str) -> None:
 def test_an_operation_allocates_nothing(name: str, kind: str) -> None:
     device = opened(kind)
     lane = built(name, device).operation()
-    before = device.allocated_bytes
+    before = device.allocated_bytes, device.host_allocated_bytes
     for op in COMPONENTS[name].ops:
         lane.run(op.name, 1)
         lane.verify()
-    assert device.allocated_bytes == before
+    assert (device.allocated_bytes, device.host_allocated_bytes) == before
 
 
 def test_every_component_that_works_on_a_card_is_a_component() -> None:

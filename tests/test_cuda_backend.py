@@ -27,7 +27,7 @@ from swarmbench.errors import MachineError, Status
 from swarmbench.gpu import found, nvml, source
 from swarmbench.gpu.card_stream import CardBuffer, CardStream
 from swarmbench.gpu.device import DeviceLostError
-from swarmbench.plan import LANES, Plan
+from swarmbench.plan import LANES, Plan, harness_bytes
 from swarmbench.schema import RESULT_SCHEMA, json_schema
 
 EMULATED = ("max-throughput", "--backend", "cuda", "--device", "emulated", "--allow-concurrent")
@@ -96,6 +96,54 @@ def test_what_does_not_fit_a_card_is_shrunk_and_said(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("swarmbench.config.backends.card_memory_bytes", lambda number: 4000)
     with pytest.raises(MachineError, match=r"needs .* of device memory and has 3\.20 KB"):
         planned(workloads={"evolution": {}})
+
+
+def test_what_a_device_takes_of_the_host_is_in_the_budget() -> None:
+    for name in ("memory", "streaming", "evolution"):
+        plan = planned(workloads={name: {}})
+        workload, memory = plan.workload(name), plan.memory[name]
+        assert workload.backend == "cuda"
+        pinned = CUDA[name].host_bytes(workload.component, workload.lanes)
+        assert memory.for_device_bytes == pinned > 0
+        assert memory.resident_bytes == workload.component.resident_bytes(plan.threads) + pinned
+        assert memory.peak_bytes == workload.component.peak_bytes(plan.threads) + pinned
+        assert plan.to_json()["memory"][name]["for_device_bytes"] == pinned
+        alone = planned(workloads={name: {"backend": "cpu"}}).memory[name]
+        assert alone.for_device_bytes == 0
+
+
+@pytest.mark.parametrize("share", [0.9, 0.5, 0.2])
+@pytest.mark.parametrize(
+    ("name", "params"),
+    [
+        ("memory", {}),
+        ("memory", {"allocator": "pinned", "host_memory": "pageable"}),
+        ("streaming", {"placement": "host_device_host"}),
+        ("evolution", {}),
+    ],
+)
+def test_a_budget_holds_what_is_pinned_too(name: str, params: dict[str, Any], share: float) -> None:
+    workloads = {name: {"params": params}}
+    wanted = planned(workloads=workloads).memory[name]
+    budget = int(share * wanted.peak_bytes)
+    plan = planned(workloads=workloads, memory_budget=f"{harness_bytes(1) + budget}B")
+    memory = plan.memory[name]
+    assert memory.wanted_bytes == wanted.wanted_bytes
+    assert 0 < memory.for_device_bytes <= wanted.for_device_bytes
+    assert memory.peak_bytes <= budget
+    assert plan.resident_bytes() <= plan.memory_budget_bytes
+    assert memory.fitted
+    assert plan.notes[: len(memory.fitted)] == tuple(f"{name}: {line}" for line in memory.fitted)
+
+
+def test_a_budget_that_what_is_pinned_does_not_fit_is_refused_with_the_numbers() -> None:
+    tight = f"{harness_bytes(1) + 5_000_000}B"
+    problem = (
+        r"component `memory` needs \d+\.?\d* MB of memory, \d+\.?\d* (K|M)B of it for its device, "
+        r"and has 5\.00 MB"
+    )
+    with pytest.raises(MachineError, match=problem):
+        planned(workloads={"memory": {}}, memory_budget=tight)
 
 
 def test_the_emulated_device_has_small_sizes_unless_others_are_given() -> None:
@@ -246,6 +294,8 @@ def test_the_doctor_says_what_a_card_lacks_and_what_it_would_hold(
         assert (backend["state"], backend["value"]) == (state, value)
         held = [each for each in findings if each["name"] == "device memory of evolution"]
         assert bool(held) == (state == "ok")
+        (kept,) = [each for each in findings if each["name"] == "memory of evolution"]
+        assert kept["value"].endswith(" of it for the device") == (state == "ok")
 
 
 def test_ordinary_memory_is_kept_until_its_copy_was_waited_for() -> None:

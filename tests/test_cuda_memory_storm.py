@@ -175,6 +175,9 @@ def test_a_storm_moves_what_is_declared(allocator: str) -> None:
 def test_raw_allocations_are_the_drivers_and_within_the_bound() -> None:
     mover = lane(allocator="raw", pool_bytes=2 << 20, allocation_max_bytes=300_000)
     device, storm = mover.device, mover.storm
+    component = SMALL.model_copy(update={"allocator": "raw", "pool_bytes": 2 << 20})
+    assert device.allocated_bytes + (2 << 20) == CudaMemory.device_bytes(component, 1)
+    assert device.host_allocated_bytes == CudaMemory.host_bytes(component, 1)
     rejected = 0
     for step, (size, lifetime) in enumerate(zip(*asked(200, 300_000, 60), strict=True)):
         outcome = storm.step(size, lifetime, step, is_guarded=step % 2 == 0)

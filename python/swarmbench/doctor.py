@@ -20,7 +20,6 @@ from swarmbench.errors import SwarmbenchError
 from swarmbench.gpu import nvml
 from swarmbench.gpu.found import card_problem
 from swarmbench.monitoring import probes
-from swarmbench.plan import LANES
 from swarmbench.units import about_bytes
 
 State = Literal["ok", "warn", "missing"]
@@ -203,6 +202,8 @@ def _components(place: _Place) -> Iterator[Finding]:
     yield Finding("memory budget", "ok", value)
     for name, memory in plan.memory.items():
         value = about_bytes(memory.resident_bytes)
+        if memory.for_device_bytes:
+            value += f", {about_bytes(memory.for_device_bytes)} of it for the device"
         if memory.fitted:
             remedy = "close other programs, or give more by `--memory-budget`, for the full sizes"
             yield Finding(
@@ -212,7 +213,7 @@ def _components(place: _Place) -> Iterator[Finding]:
             yield Finding(f"memory of {name}", "ok", value)
     for each in plan.workloads:
         if each.backend == "cuda":
-            nbytes = CUDA[each.name].device_bytes(each.component, LANES)
+            nbytes = CUDA[each.name].device_bytes(each.component, each.lanes)
             yield Finding(f"device memory of {each.name}", "ok", about_bytes(nbytes))
 
 

@@ -136,12 +136,14 @@ class WorkloadPlan:
 class Memory:
     """Bytes of one component: wanted at the sizes asked for, kept and at most held at those fitted.
 
+    `for_device_bytes` of each are the host's memory for the lanes of its device, pinned most of it.
     `fitted` has a line for each size that changed.
     """
 
     wanted_bytes: int
     resident_bytes: int
     peak_bytes: int
+    for_device_bytes: int = 0
     fitted: tuple[str, ...] = ()
 
 

@@ -14,6 +14,7 @@ from swarmbench import units
 from swarmbench.components import COMPONENTS, Component
 from swarmbench.config.backends import EMULATED_LOAD, Chosen, choose, on_devices
 from swarmbench.config.endpoints import endpoint_of
+from swarmbench.config.fitting import fit_memory
 from swarmbench.config.host import Host
 from swarmbench.config.load import KeyPath, Override, problem_of
 from swarmbench.config.models import Config, Settings, WorkloadConfig, right_name
@@ -25,7 +26,6 @@ from swarmbench.plan import (
     PHASES,
     Criterion,
     Health,
-    Memory,
     Phases,
     Plan,
     Simulation,
@@ -65,7 +65,7 @@ def resolve(
     parts = config.workloads if simulation is None else {"null": WorkloadConfig.model_validate({})}
     workloads = [_workload(each, part, config, source, chosen) for each, part in parts.items()]
     workloads, notes = on_devices(workloads, chosen)
-    workloads, memory = _fit(workloads, memory_budget, threads)
+    workloads, memory = fit_memory(workloads, memory_budget, threads)
     notes += [f"{name}: {line}" for name, each in memory.items() for line in each.fitted]
     notes += _unused(config, chosen)
     plan = Plan(
@@ -313,39 +313,6 @@ def _op_weights(
     except ValueError as error:
         raise source.error(at, str(error)) from None
     return {name: weight for name, weight in weights.items() if weight > 0}
-
-
-def _fit(
-    workloads: list[WorkloadPlan], memory_budget: int, threads: int
-) -> tuple[list[WorkloadPlan], dict[str, Memory]]:
-    """Shrinks components into the budget: the small keep their size, the large share the rest."""
-    wanted = {each.name: each.component.peak_bytes(threads) for each in workloads}
-    left, shares = memory_budget - harness_bytes(len(workloads)), {}
-    for position, (name, size) in enumerate(sorted(wanted.items(), key=lambda item: item[1])):
-        shares[name] = min(size, left // (len(wanted) - position))
-        left -= shares[name]
-    fitted: list[WorkloadPlan] = []
-    memory: dict[str, Memory] = {}
-    for each in workloads:
-        component, changes = each.component, list[str]()
-        if shares[each.name] < wanted[each.name]:
-            component, changes = each.component.fitted(shares[each.name], threads)
-        peak_bytes = component.peak_bytes(threads)
-        if peak_bytes > shares[each.name]:
-            least, allowed = units.about_bytes(peak_bytes), units.about_bytes(shares[each.name])
-            raise MachineError(
-                f"component `{each.name}` needs {least} of memory and has {allowed}",
-                hint="raise `--memory-budget`, or leave components out by `--components`",
-            )
-        fitted.append(replace(each, component=component))
-        lines = (change.removeprefix(each.name).lstrip(":. ") for change in changes)
-        memory[each.name] = Memory(
-            wanted_bytes=each.component.resident_bytes(threads),
-            resident_bytes=component.resident_bytes(threads),
-            peak_bytes=peak_bytes,
-            fitted=tuple(lines),
-        )
-    return fitted, memory
 
 
 def _criteria(config: Config, source: Source) -> tuple[Criterion, ...]:

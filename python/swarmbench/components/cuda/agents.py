@@ -123,6 +123,11 @@ class CudaAgents(CudaComponent):
         answers = 8 * (_HEADER + agents.batch)
         return (agents.swarms * swarm + 8 * _HEADER) + lanes * (2 * swarm + answers)
 
+    @classmethod
+    def host_bytes(cls, component: Component, lanes: int) -> int:
+        agents = cast(Agents, component)
+        return lanes * (2 * Swarms.nbytes(agents.slots) + 8 * (_HEADER + agents.batch))
+
     def describe(self) -> dict[str, Any]:
         columns, cell_bits = self.cell_list
         return {

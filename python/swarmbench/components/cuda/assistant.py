@@ -10,7 +10,7 @@ from swarmbench.components import intents
 from swarmbench.components.assistant import Assistant, command_of, pick
 from swarmbench.components.base import Arrays, Component
 from swarmbench.components.cuda.assistant_learner import Learner
-from swarmbench.components.cuda.assistant_speech import SmallSpeech, Weights, digest_of
+from swarmbench.components.cuda.assistant_speech import SmallSpeech, Speech, Weights, digest_of
 from swarmbench.components.cuda.assistant_stages import StagedSpeech
 from swarmbench.components.cuda.assistant_tables import (
     ANSWER_WORDS,
@@ -95,6 +95,10 @@ class CudaAssistant(CudaComponent):
         lane = SPEECHES[assistant.model].nbytes(shape) + Learner.nbytes(assistant.feedback_max)
         lane += 2 * text + 4 * intents.LANES
         return shared + lanes * lane
+
+    @classmethod
+    def host_bytes(cls, component: Component, lanes: int) -> int:
+        return lanes * (8 + 2 * ANSWER_WORDS + Learner.HOST_BYTES + Speech.HOST_BYTES)
 
     def describe(self) -> dict[str, Any]:
         return {"decoder": SPEECHES[self.assistant.model].__name__, "texts": len(self.texts)}

@@ -19,6 +19,9 @@ class Learner:
     """Weights that start as the served ones and are never served, so what is parsed does not
     depend on who learned what before; a ring of feedback of fixed size."""
 
+    #: The host's memory of one.
+    HOST_BYTES = 8 * _STATE_WORDS
+
     def __init__(self, device: Device, stream: Stream, served: Buffer, feedback_max: int) -> None:
         self._stream, self._feedback_max = stream, feedback_max
         self._kernels = {name: device.kernel(_FILE, name) for name in ("learn", "rows")}

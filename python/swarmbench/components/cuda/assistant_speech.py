@@ -112,6 +112,9 @@ class Speech(ABC):
     tokens it has.
     """
 
+    #: The host's memory of one lane: two answers and their digests.
+    HOST_BYTES = 2 * (4 * ANSWER_TOKENS + 8)
+
     def __init__(self, weights: Weights, stream: Stream) -> None:
         self._weights, self._stream = weights, stream
         device, shape = weights.device, weights.shape

@@ -89,6 +89,12 @@ class CudaComponent(ABC):
     def device_bytes(cls, component: Component, lanes: int) -> int:
         """Device memory that the tables and so many lanes take, in bytes."""
 
+    @classmethod
+    @abstractmethod
+    def host_bytes(cls, component: Component, lanes: int) -> int:
+        """The host's memory that they take for the device's sake, pinned most of it, in bytes:
+        beside what the component keeps on the CPU, and part of the same budget."""
+
     def describe(self) -> dict[str, Any]:
         """Facts established while building, as JSON values."""
         return {}
@@ -97,7 +103,7 @@ class CudaComponent(ABC):
 class CudaOperation(ABC):
     """One lane's operations; used by one thread at a time.
 
-    Its device memory is taken when it is made: no operation and no check takes more.
+    Its memory is taken when it is made: no operation and no check takes more.
     """
 
     def __init__(self, device: Device) -> None:

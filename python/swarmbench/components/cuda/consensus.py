@@ -57,6 +57,10 @@ class CudaConsensus(CudaComponent):
         consensus = cast(Consensus, component)
         return Tables.nbytes(consensus) + lanes * Lane.nbytes(consensus)
 
+    @classmethod
+    def host_bytes(cls, component: Component, lanes: int) -> int:
+        return lanes * Lane.host_bytes(cast(Consensus, component))
+
     def describe(self) -> dict[str, Any]:
         return {
             "quorum": self.consensus.quorum,

@@ -33,6 +33,11 @@ def boxes(consensus: Consensus, kind: Kind | None = None) -> dict[str, Box]:
     return {op: Box.of(consensus, count, kind) for op, count in votes.items()}
 
 
+def _together(length: int) -> int:
+    """Answers of so many words that one launch may leave."""
+    return max(1, min(_TOGETHER, _TOGETHER_BYTES // (4 * length)))
+
+
 class Lane:
     """The memory of one lane; `kind` and `shape` replace what the sizes would choose."""
 
@@ -49,7 +54,7 @@ class Lane:
         self._digest = words.part(SCRATCH + MEETING, DIGEST)
         self.votes = device.empty(4 * consensus.batch, np.uint32)
         self._length = Answer.length(consensus)
-        self.together = max(1, min(_TOGETHER, _TOGETHER_BYTES // (4 * self._length)))
+        self.together = _together(self._length)
         self._answers = device.pinned(self.together * self._length, np.uint32)
         self._mapped = device.mapped(self._answers)
         is_shared = all(box.kind == "shared" for box in self.boxes.values())
@@ -74,6 +79,12 @@ class Lane:
         answer = 0 if is_shared else 4 * Answer.length(consensus)
         words = 8 * (SCRATCH + MEETING + DIGEST)
         return 4 * max(box.words for box in chosen) + words + 16 * consensus.batch + answer
+
+    @staticmethod
+    def host_bytes(consensus: Consensus) -> int:
+        """Pinned memory that a lane takes: answers, two digests and a leader."""
+        length = Answer.length(consensus)
+        return 4 * _together(length) * length + 8 * (2 * DIGEST + 2)
 
     @property
     def is_alone(self) -> bool:

@@ -79,8 +79,13 @@ class CudaEvolution(CudaComponent):
     def device_bytes(cls, component: Component, lanes: int) -> int:
         evolution = cast(Evolution, component)
         populations = (len(evolution.ops) + 1) * Population.nbytes(evolution)
-        island = populations + 2 * 4 * _SUMS + 4
-        return 4 * 3 * genetics.SAMPLES + lanes * island
+        return 4 * 3 * genetics.SAMPLES + lanes * (populations + 2 * 4 * _SUMS + 4)
+
+    @classmethod
+    def host_bytes(cls, component: Component, lanes: int) -> int:
+        evolution = cast(Evolution, component)
+        genes = evolution.population * genetics.padded(evolution.genome)
+        return lanes * (4 * genes + 8 * evolution.population + 4 * _SUMS + 8 + 4)
 
 
 @dataclass(slots=True)
@@ -101,9 +106,8 @@ class Island(CudaOperation):
     ) -> None:
         super().__init__(shared.device)
         self._shared = shared
-        self._component = cast(Evolution, shared.component)
-        self._rules = self._component.rules
-        component = self._component
+        self._component = component = cast(Evolution, shared.component)
+        self._rules = component.rules
         self._row = genetics.padded(component.genome)
         self._control_blocks = genetics.control_blocks(
             component.genome, component.tournament, self._rules.bits
@@ -382,10 +386,9 @@ class Island(CudaOperation):
 
     def _led(self, op: str) -> int:
         """Individuals of the last generation who could be among its best."""
-        count = self.device.pinned(1, np.uint32)
-        self.stream.download(count, self._populations[op].candidate_count)
+        self.stream.download(self._found[:1], self._populations[op].candidate_count)
         self.stream.synchronize()
-        return int(count[0])
+        return int(self._found[0])
 
 
 def folded(sums: npt.NDArray[np.uint32]) -> int:

@@ -73,6 +73,13 @@ class CudaKnowledgeGraph(CudaComponent):
         lane = Scratch.bytes(graph.nodes, graph.edge_count()) + Slots.bytes(graph.search)
         return shared + lanes * (lane + Lookup.bytes(graph.lookup_batch))
 
+    @classmethod
+    def host_bytes(cls, component: Component, lanes: int) -> int:
+        graph = cast(KnowledgeGraph, component)
+        lane = Scratch.host_bytes() + Tree.HOST_BYTES + Distances.HOST_BYTES
+        lane += Path.host_bytes(graph.nodes) + Slots.host_bytes(graph.search)
+        return lanes * (lane + Lookup.host_bytes(graph.lookup_batch))
+
     def describe(self) -> dict[str, Any]:
         """Rows that are dealt to warps in pieces, and how many pieces there are."""
         return {"long_rows": self.tables.hubs, "row_pieces": self.tables.piece_total}

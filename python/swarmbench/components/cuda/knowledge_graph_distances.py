@@ -27,6 +27,9 @@ _NONE = 0xFFFFFFFF
 class Distances(OpSide):
     """Distances of 64 pairs, 64 searches in the bits of a word; all of them come back."""
 
+    #: Pinned memory of one lane.
+    HOST_BYTES = 4 * 5 * _LANES
+
     def __init__(self, lane: Lane) -> None:
         super().__init__(lane)
         self.found: dict[str, int] = {}

@@ -42,6 +42,11 @@ class Lookup(OpSide):
         """Device memory of one lane's batch."""
         return 20 * batch
 
+    @classmethod
+    def host_bytes(cls, batch: int) -> int:
+        """Pinned memory of its answer."""
+        return 12 * batch
+
     def run(self, key: int) -> int:
         """Looks a window of the pool up; units are keys."""
         tables = self.lane.tables

@@ -28,15 +28,17 @@ _SIDES = ("there", "back")
 _PATH_NODES = 1020
 
 
+def _head_words(nodes: int) -> int:
+    return PATH_HEAD + min(_PATH_NODES, nodes)
+
+
 class Path(OpSide):
     """A shortest path between two nodes, searched from both ends; it comes back whole."""
 
     def __init__(self, lane: Lane) -> None:
         super().__init__(lane)
         self.found: dict[str, int] = {}
-        self.head = lane.device.pinned(
-            min(PATH_HEAD + _PATH_NODES, lane.scratch.path.count), np.uint32
-        )
+        self.head = lane.device.pinned(_head_words(lane.tables.nodes), np.uint32)
         self.path: list[int] | None = None
         tables, scratch = lane.tables, lane.scratch
         sizes = [np.uint32(tables.nodes), np.uint32(tables.connected)]
@@ -54,6 +56,11 @@ class Path(OpSide):
         ]
         walk = [tables.outer, here, scratch.parents, scratch.path]
         self.walk = lane.step("_paths", "path_walk", walk, grid=1, block=32)
+
+    @classmethod
+    def host_bytes(cls, nodes: int) -> int:
+        """Pinned memory of one lane."""
+        return 4 * _head_words(nodes)
 
     def run(self, key: int) -> int:
         """Finds the path that a request asks for; units are queries."""

@@ -80,6 +80,11 @@ class Slots:
         query += 4 * CAPACITY + 20 * top
         return parameters.batch * query + 12 * _PASSES[0] * SCORE_BLOCKS * top
 
+    @classmethod
+    def host_bytes(cls, parameters: SearchParameters) -> int:
+        """Pinned memory of their answers."""
+        return parameters.batch * (12 * parameters.top + HEAD.itemsize)
+
 
 class Search:
     """Searches of one lane over a corpus, of so many queries of one kind; launches and kernels are

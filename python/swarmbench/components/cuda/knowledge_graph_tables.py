@@ -226,6 +226,11 @@ class Scratch:
         return words + bits + 24 * nodes + small
 
     @classmethod
+    def host_bytes(cls) -> int:
+        """Pinned memory of one lane: the state that comes back."""
+        return 8 * _STATE_WORDS
+
+    @classmethod
     def build(cls, device: Device, nodes: int, edges: int) -> Scratch:
         return cls(
             parents=device.empty(nodes, np.uint32),

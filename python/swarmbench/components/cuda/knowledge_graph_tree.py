@@ -36,6 +36,9 @@ class Tree(OpSide):
     The tree stays on the device, in inner numbers; how many nodes and arcs it reached comes back.
     """
 
+    #: Pinned memory of one lane.
+    HOST_BYTES = 4
+
     def __init__(self, lane: Lane, *, is_top_down: bool = False) -> None:
         super().__init__(lane)
         self.is_top_down = is_top_down

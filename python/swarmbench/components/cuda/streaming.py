@@ -162,6 +162,19 @@ class CudaStreaming(CudaComponent):
         lane = 2 * streaming.chunk_bytes + room + 4 * groups + 4 * blocks
         return pool + state + lanes * (lane + state)
 
+    @classmethod
+    def host_bytes(cls, component: Component, lanes: int) -> int:
+        streaming = cast(Streaming, component)
+        chunk_bytes, room, pool = streaming.chunk_bytes, room_of(streaming), 0
+        if streaming.placement in _HOSTS:
+            is_filed = streaming.placement == "file_device_file"
+            chunks_held = 1 if is_filed else streaming.pool_chunks
+            pool = chunks_held * chunk_bytes + streaming.pool_chunks * room
+        coder = _native.Coder(streaming.block_bytes, streaming.zstd_level)
+        state = 8 * len(STATE)
+        lane = 2 * chunk_bytes + max(room, coder.bound(chunk_bytes)) + state
+        return pool + state + lanes * lane
+
     def describe(self) -> dict[str, Any]:
         """Which chunks the host's libraries code, and whether a file is past the page cache."""
         return {

@@ -58,6 +58,12 @@ class CudaSynthesis(CudaComponent):
         assert isinstance(component, Synthesis)
         return nbytes(tables_layout(component)) + lanes * nbytes(lane_layout(component))
 
+    @classmethod
+    def host_bytes(cls, component: Component, lanes: int) -> int:
+        assert isinstance(component, Synthesis)
+        layout = lane_layout(component)
+        return lanes * nbytes({name: layout[name] for name in ("answer", "digests")})
+
     def describe(self) -> dict[str, Any]:
         used = self.requests.used
         return {
