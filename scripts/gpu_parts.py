@@ -1,7 +1,8 @@
 """The parts of `gpu_suite.sh` that are measured or put together in Python.
 
-`roofs FILE` measures what the card copies; `solo FILE` each op alone; `small` runs each op once at
-the sizes of the tests; `gather PARTS OUT` writes suite.json and summary.md.
+`roofs FILE` measures what the card copies; `solo FILE` each op alone; `rungs FILE` a small op by
+each rung of the submission ladder, alone and beside copies; `small` runs each op once at the sizes
+of the tests; `gather PARTS OUT` writes suite.json and summary.md.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ import json
 import platform
 import sys
 import time
+from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -19,11 +22,14 @@ import numpy as np
 from swarmbench import machine
 from swarmbench.components import COMPONENTS
 from swarmbench.components.base import Component
+from swarmbench.components.consensus import Consensus
 from swarmbench.components.cuda import CUDA
 from swarmbench.components.cuda.base import Cost, CudaOperation
 from swarmbench.errors import SwarmbenchError
+from swarmbench.experiments.rungs import copy_hog, measure_rung
 from swarmbench.gpu.device import Device
 from swarmbench.gpu.found import open_device
+from swarmbench.plan import Submit
 
 SEED = 20_240_607
 #: What stops one op or one component, and leaves the others to be tried: CuPy's errors are
@@ -35,6 +41,10 @@ ROUNDS = 9
 #: An op is timed for so long, and for so many operations at most: 37 of them, and the eight
 #: components, take less than the part's 110 s.
 SOLO_S, SOLO_OPS_MAX = 1.5, 2000
+#: A rung gives 100 000 response times: eight of them take less than the part's 70 s.
+RUNGS: tuple[Submit, ...] = ("python", "native", "graph", "armed")
+RUNG_RATE_S, RUNG_S = 25_000.0, 4.0
+HOG_BYTES = 256 << 20
 
 
 def roofs(out: Path) -> None:
@@ -103,6 +113,33 @@ def timed(lane: CudaOperation, op: str) -> dict[str, Any]:
     }
 
 
+def rungs(out: Path) -> None:
+    """Decisions on 100 votes by each rung, on an idle card and beside one that copies."""
+    device, found = open_device(0), list[dict[str, Any]]()
+    component = Consensus(batch=100)
+    native = component.prepare(backend="cpu", seed=SEED, threads=8).native
+    for beside in ("nothing", "copies"):
+        for submit in RUNGS:
+            row: dict[str, Any] = {"asked": submit, "beside": beside}
+            try:
+                with copy_hog(device, HOG_BYTES) if beside == "copies" else nullcontext():
+                    rung = measure_rung(
+                        component,
+                        "decide",
+                        submit,
+                        device,
+                        rate_s=RUNG_RATE_S,
+                        seconds=RUNG_S,
+                        seed=SEED,
+                        native=native,
+                    )
+                row |= rung.to_json()
+            except FAILURES as error:
+                row["problem"] = f"{type(error).__name__}: {error}"
+            found.append(row)
+            out.write_text(json.dumps(found))
+
+
 def small() -> None:
     """Each op once at the sizes of the tests; raises where an answer is wrong."""
     device = open_device(0)
@@ -132,7 +169,7 @@ def gather(parts: Path, out: Path) -> None:
         "tests": last_line(parts / "tests.log"),
         "sanitizer": last_line(parts / "sanitizer.log"),
     }
-    for name in ("roofs", "solo"):
+    for name in ("roofs", "solo", "rungs"):
         path = parts / f"{name}.json"
         suite[name] = json.loads(path.read_text()) if path.exists() else None
     (out / "suite.json").write_text(json.dumps(suite, indent=1))
@@ -165,9 +202,28 @@ def summary(suite: dict[str, Any]) -> str:
             f"| {each['p99_ns'] / 1e3:.1f} us | {share} | {each['verified']} "
             f"| {each['violations']} |"
         )
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, *rung_lines(suite["rungs"] or ())]) + "\n"
+
+
+def rung_lines(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """The rungs as a table; times are those of a response, from the intended start."""
+    lines = ["", "| rung | beside | p50 | p99 | submitted in | checked | wrong |"]
+    lines += ["| --- | --- | --- | --- | --- | --- | --- |"]
+    for each in rows:
+        if "problem" in each:
+            lines.append(f"| {each['asked']} | {each['beside']} | {each['problem']} | | | | |")
+            continue
+        times = [each["response_ns"]["p50"], each["response_ns"]["p99"]]
+        times.append(each.get("submit_ns", {}).get("p50"))
+        shown = " | ".join("" if time is None else f"{time / 1e3:.1f} us" for time in times)
+        lines.append(
+            f"| {each['submit']} | {each['beside']} | {shown} | {each['verified']} "
+            f"| {each['violations']} |"
+        )
+    return lines
 
 
 if __name__ == "__main__":
     what, *paths = sys.argv[1:]
-    {"roofs": roofs, "solo": solo, "small": small, "gather": gather}[what](*map(Path, paths))
+    parts = {"roofs": roofs, "solo": solo, "rungs": rungs, "small": small, "gather": gather}
+    parts[what](*map(Path, paths))

@@ -32,16 +32,17 @@ part() {
     [ "$status" -eq 0 ] || failed=1
 }
 
-part install 60 python3 -m pip install --quiet --no-index --no-deps --no-compile --no-cache-dir \
+part install 45 python3 -m pip install --quiet --no-index --no-deps --no-compile --no-cache-dir \
     --target "$work/site" "$wheels"/*.whl
 export PYTHONPATH="$work/site:$PWD/tests"
-part tests 150 python3 -m pytest -q -p no:cacheprovider -m gpu tests
-part roofs 40 python3 scripts/gpu_parts.py roofs "$work/parts/roofs.json"
+part tests 120 python3 -m pytest -q -p no:cacheprovider -m gpu tests
+part roofs 30 python3 scripts/gpu_parts.py roofs "$work/parts/roofs.json"
 part solo 110 python3 scripts/gpu_parts.py solo "$work/parts/solo.json"
+part rungs 70 python3 scripts/gpu_parts.py rungs "$work/parts/rungs.json"
 part together 110 python3 -m swarmbench max-throughput --backend cuda --profile quick --json \
     --out "$work/runs"
 if command -v compute-sanitizer >/dev/null; then
-    part sanitizer 60 compute-sanitizer --error-exitcode 9 python3 scripts/gpu_parts.py small
+    part sanitizer 50 compute-sanitizer --error-exitcode 9 python3 scripts/gpu_parts.py small
 else
     echo "127 0 sanitizer" >>"$work/parts/ended"
     echo "compute-sanitizer is not installed" >"$work/parts/sanitizer.log"

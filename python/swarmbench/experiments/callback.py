@@ -47,7 +47,7 @@ def hold_callable(
     """
     load = _Load(rate_s, in_flight, batch, linger_s, per_op, process, queue, seed)
     with _served(call, load) as engine:
-        return _held(engine, seconds, in_flight)
+        return held(engine, seconds, in_flight)
 
 
 class CallableLoad(TypedDict, total=False):
@@ -122,7 +122,7 @@ def _served(call: Callable[..., object], load: _Load) -> Iterator[_native.Engine
         raise ended[0]
 
 
-def _held(engine: _native.Engine, seconds: float, in_flight: int | None) -> Figures:
+def held(engine: _native.Engine, seconds: float, in_flight: int | None) -> Figures:
     """The engine's only workload after `seconds` of load; `MachineError` where it hangs."""
     if in_flight is None:
         phase, began_ns = engine.begin_open([(0.0, 1.0)])
