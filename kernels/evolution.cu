@@ -262,8 +262,8 @@ extern "C" __global__ void __launch_bounds__(256, 3)
         }
         // Judging has brought the warp together: nobody reads the choices any more.
     }
+    // All have met in it; what is added to the sums after that no block reads in this launch.
     digest.publish(shared, sums);
-    __syncthreads();
     if (threadIdx.x == 0) {
         __threadfence();
         is_last = atomicAdd(finished, 1u) == gridDim.x - 1;
