@@ -1,7 +1,7 @@
 """An emulated device whose streams lag behind: what is enqueued runs when somebody waits for it.
 
 Streams that do not follow one another run in a random order, as a card's may: an answer that is
-read before its stream was waited for, a pinned array that is changed while it is on its way, and
+read before its stream was waited for, an array that is changed while it is on its way, and
 a stream that should have followed another show as wrong answers.
 """
 
@@ -41,6 +41,11 @@ class LaggingDevice(EmulatedDevice):
     def is_pinned(self, array: Array) -> bool:
         """Whether a copy of it is under way until its stream was waited for."""
         return any(first <= array.ctypes.data < end for first, end in self._pinned)
+
+    def reads_late(self, array: Array) -> bool:
+        """Whether an upload reads an array only when it runs; of what is not pinned the driver may
+        take a copy at once, or not (CUDA driver API, "API synchronization behavior")."""
+        return self.is_pinned(array) or self._random.random() < 0.5
 
     def run_until_idle(self, stream: LaggingStream) -> None:
         """Runs one thing after the other of any stream, until that one has nothing left."""
@@ -98,8 +103,7 @@ class LaggingStream(EmulatedStream):
         self._enqueue(partial(super().copy, target, source))
 
     def upload(self, target: Buffer, array: Array) -> None:
-        # The driver takes what is not pinned into memory of its own before the call comes back.
-        given = array if self._lagging.is_pinned(array) else array.copy()
+        given = array if self._lagging.reads_late(array) else array.copy()
         self._enqueue(partial(super().upload, target, given))
 
     def download(self, array: Array, source: Buffer) -> None:

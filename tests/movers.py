@@ -50,7 +50,7 @@ class LateDevice(LaggingDevice):
     """A device that reads what is not pinned as late as what is, as its driver may; what it takes
     back is overwritten at once."""
 
-    def is_pinned(self, array: Array) -> bool:
+    def reads_late(self, array: Array) -> bool:
         return True
 
     def raw_free(self, buffer: Buffer) -> None:
