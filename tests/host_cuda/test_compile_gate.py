@@ -76,6 +76,14 @@ def test_the_gate_sees_a_spill_and_a_stack() -> None:
     assert compiler.usage_of(log)["spilling"].spilled_bytes == 0
 
 
+def test_an_empty_log_leaves_the_interpreters_own_bytes_alone() -> None:
+    """What NVRTC writes to must be nobody else's: a space of one byte is every module's."""
+    options = ("--std=c++17", "--gpu-architecture=sm_90")
+    _, log = compile_text('extern "C" __global__ void nothing() {}', "nothing.cu", options)
+    assert log == ""
+    assert bytes([32]) == bytearray([32])
+
+
 def test_a_file_that_does_not_compile_is_named_with_its_first_error_and_line() -> None:
     broken = SPILLING.replace("kept[63 - i]", "lost[63 - i]")
     with pytest.raises(CompileError) as refused:

@@ -167,9 +167,10 @@ def _asked(nvrtc: Any, answer: tuple[Any, ...]) -> Any:
 
 def _bytes(nvrtc: Any, program: Any, what: str) -> bytes:
     size = _asked(nvrtc, getattr(nvrtc, f"nvrtcGet{what}Size")(program))
-    found: bytes = b" " * size
+    # Written to in place: one byte alone would be the space of the whole interpreter.
+    found: bytes = b" " * (size + 1)
     _asked(nvrtc, getattr(nvrtc, f"nvrtcGet{what}")(program, found))
-    return found
+    return found[:size]
 
 
 def _text(nvrtc: Any, program: Any, what: str) -> str:
