@@ -122,17 +122,18 @@ extern "C" __global__ void rectify(float4* __restrict__ values, u32 count) {
                              fmaxf(own.w, 0.0f));
 }
 
-// Choose: every sequence's likeliest token, the first of equals, where its prompt is over.
+// Choose: every sequence's likeliest token, the first of equals, where its prompt is over, and the
+// digest of all its tokens.
 //
 //   token[s] = the first v of the largest logits[s, v]
 //
 // Work    per sequence: 4 VOCABULARY bytes read. Bound by memory.
 // Launch  a block of 256 threads (any whole warps) per sequence.
-// Needs   `said` has room for 64 tokens per sequence.
+// Needs   `said` has room for 64 tokens per sequence; the tokens are chosen one after the other.
 // Checked against decoder.Decoder: exact for given logits.
 extern "C" __global__ void __launch_bounds__(1024)
 choose_batch(const f32* __restrict__ logits, const u32* __restrict__ asked,
-             u32* __restrict__ said, u32 position, u32 tokens) {
+             u32* __restrict__ said, u64* __restrict__ digests, u32 position, u32 tokens) {
     __shared__ u64 ranks[WARP];
     const u32 answer = position + 1 - asked[blockIdx.x * ASKED_WORDS], warp = threadIdx.x / WARP;
     u64 best = 0;
@@ -147,5 +148,8 @@ choose_batch(const f32* __restrict__ logits, const u32* __restrict__ asked,
     for (u32 other = 1; other < blockDim.x / WARP; ++other)
         best = ranks[other] > best ? ranks[other] : best;
     // Before the end of the prompt the number has wrapped around.
-    if (answer < tokens) said[blockIdx.x * ANSWER_TOKENS + answer] = row_ranked(best);
+    if (answer >= tokens) return;
+    const u32 token = row_ranked(best);
+    said[blockIdx.x * ANSWER_TOKENS + answer] = token;
+    digests[blockIdx.x] = digest_with(answer == 0 ? 0 : digests[blockIdx.x], token);
 }

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from swarmbench import _native
 from swarmbench.components import intents
 from swarmbench.components.assistant import Assistant, learned
+from swarmbench.components.assistant import joined as answers_joined
 from swarmbench.components.base import Arrays, agree, same_arrays
 from swarmbench.components.decoder import SHAPES, decoder
 from swarmbench.components.utterances import UNKNOWN, command, grammar, utterances
@@ -162,6 +163,25 @@ def test_full_answers_are_the_references_tokens_and_say_more_than_one_thing() ->
         assert len(set(found["tokens"].tolist())) > 5
 
 
+@pytest.mark.parametrize("prompts", [2, 7, 32])
+def test_a_batch_of_requests_is_answered_as_each_is_alone_bit_for_bit(prompts: int) -> None:
+    component = Assistant(utterances=256, tokens=6, prompts=prompts)
+    made = component.prepare(seed=SEED).native
+    for key in (0, 9, (1 << 64) - 1):
+        inputs = component.inputs("generate_batch", SEED, key)
+        starts = [0, *inputs["ends"].tolist()]
+        alone = []
+        for place, each in enumerate(component.keys_of(key)):
+            single = component.inputs("generate", SEED, each)
+            text = inputs["text"][starts[place] : starts[place + 1]]
+            assert np.array_equal(text, single["text"])
+            alone.append(made.evaluate("generate", single))
+        assert same_arrays(made.evaluate("generate_batch", inputs), answers_joined(alone))
+    wrong = inputs | {"label": np.zeros(prompts, np.uint8)}
+    with pytest.raises(ValueError, match="label: must be one that has an intent for every text"):
+        made.evaluate("generate_batch", wrong)
+
+
 def test_learning_in_a_row_is_the_references_bit_for_bit_and_lowers_the_loss() -> None:
     drawn = utterances("held_out", SEED, 0, 200)
     texts, labels = [each.text for each in drawn], [each.label for each in drawn]
@@ -224,7 +244,8 @@ def test_a_budget_is_kept_or_the_smallest_version_is_left(budget: int, workers: 
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"utterances": 63}, {"feedback_max": 0}, {"tokens": 65}, {"model": "huge"}]
+    "wrong",
+    [{"utterances": 63}, {"feedback_max": 0}, {"tokens": 65}, {"prompts": 1}, {"model": "huge"}],
 )
 def test_parameters_out_of_bounds_are_refused_on_both_sides(wrong: dict[str, object]) -> None:
     with pytest.raises(ValidationError):

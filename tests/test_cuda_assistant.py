@@ -14,7 +14,8 @@ from swarmbench.components.assistant import Assistant, learned
 from swarmbench.components.base import agree, same_arrays
 from swarmbench.components.cuda.assistant import AssistantOperation, CudaAssistant
 from swarmbench.components.cuda.assistant_batch import BatchSpeech
-from swarmbench.components.cuda.assistant_speech import SmallSpeech, digest_of, sizes
+from swarmbench.components.cuda.assistant_chorus import digests_of
+from swarmbench.components.cuda.assistant_speech import ASKED_WORDS, SmallSpeech, digest_of, sizes
 from swarmbench.components.cuda.assistant_stages import StagedSpeech
 from swarmbench.components.decoder import SHAPES, Model, drawn
 from swarmbench.components.utterances import utterances
@@ -30,7 +31,7 @@ _WORDS = (
 
 @cache
 def cuda(model: Model = "small", tokens: int = 8) -> CudaAssistant:
-    component = Assistant(utterances=64, feedback_max=5, tokens=tokens, model=model)
+    component = Assistant(utterances=64, feedback_max=5, tokens=tokens, model=model, prompts=3)
     native = component.prepare(seed=SEED, threads=2).native
     return CudaAssistant(component, native, EmulatedDevice(seed=SEED, is_random=True), SEED)
 
@@ -127,16 +128,62 @@ def test_many_answers_at_once_are_those_of_each_alone(
     given_keys = [component.assistant.inputs("generate", SEED, key) for key in range(sequences)]
     right = [component.native.evaluate("generate", inputs) for inputs in given_keys]
     vocabulary = SHAPES[model].vocabulary
-    prompts = []
-    for each in right:
+    asked = np.zeros((sequences, ASKED_WORDS), np.uint32)
+    lengths = []
+    for row, each in zip(asked, right, strict=True):
         words = intents.words_of(each["command"].tobytes())[:31]
-        prompts.append([0, *(intents.fnv1a(word) % vocabulary for _, word in words)])
-    batch = BatchSpeech(component.speaking, component.device.stream(), sequences)
-    found = batch.speak(prompts, tokens)
+        prompt = [0, *(intents.fnv1a(word) % vocabulary for _, word in words)]
+        row[0], row[1 : 1 + len(prompt)] = len(prompt), prompt
+        lengths.append(len(prompt))
+    stream = component.device.stream()
+    batch = BatchSpeech(component.speaking, component.matrices, stream, sequences)
+    stream.upload(batch.asked, asked.reshape(-1))
+    logits = np.zeros((sequences, vocabulary), np.float32)
+
+    def heard(sequence: int, last: np.ndarray) -> None:
+        logits[sequence] = last
+
+    found = batch.speak(lengths, tokens, heard)
     assert np.array_equal(found, [each["tokens"] for each in right]), f"seed {SEED}"
-    longest = int(np.argmax([len(prompt) for prompt in prompts]))
-    logits = {"logits": batch.logits()[longest]}
-    assert agree(logits, {"logits": right[longest]["logits"]}, Assistant.tolerance)
+    assert batch.digests.tolist() == [digest_of(each) for each in found]
+    assert np.array_equal(batch.digests, digests_of(found))
+    expected = {"logits": np.stack([each["logits"] for each in right])}
+    assert agree({"logits": logits}, expected, Assistant.tolerance), f"seed {SEED}"
+
+
+def test_a_token_that_is_not_the_likeliest_is_seen_by_the_processor_in_one_batch_of_16() -> None:
+    chorus = cuda("small", 2).operation()._chorus
+    prompts = cuda("small", 2).assistant.prompts
+    for turn in (0, prompts - 1):
+        key = 16 * turn
+        chorus.run(key)
+        assert chorus.is_right(key), f"seed {SEED}"
+        for place in range(prompts):
+            kept = chorus._spoken.copy()
+            chorus._spoken[place, 1] += 1
+            # As if it had been chosen so.
+            chorus._speech.digests[:] = digests_of(chorus._spoken)
+            assert chorus.is_right(key) == (place != turn), f"seed {SEED}, answer {place}"
+            chorus._spoken = kept
+            chorus._speech.digests[:] = digests_of(kept)
+    chorus.run(17)
+    chorus._spoken[0, 0] += 1
+    chorus._speech.digests[:] = digests_of(chorus._spoken)
+    assert chorus.is_right(17)
+
+
+def test_a_command_that_asks_for_something_else_is_seen_in_every_batch() -> None:
+    chorus = cuda("small", 2).operation()._chorus
+    chorus.run(5)
+    assert chorus.is_right(5), f"seed {SEED}"
+    chorus.run(6)
+    assert not chorus.is_right(5), f"seed {SEED}"
+
+
+def test_a_batch_of_given_texts_has_as_many_as_it_has_room_for() -> None:
+    inputs = cuda().assistant.inputs("generate_batch", SEED, 3)
+    with pytest.raises(ValueError, match="text: give 3 texts, not 1"):
+        lane().evaluate("generate_batch", inputs | {"ends": inputs["ends"][:1]})
 
 
 @pytest.mark.parametrize("adds", [False, True])

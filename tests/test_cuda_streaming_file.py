@@ -11,6 +11,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
+import costs
 from swarmbench import _native
 from swarmbench.components import Streaming
 from swarmbench.components.base import same_arrays
@@ -209,18 +210,13 @@ def test_it_takes_as_much_device_memory_as_it_says(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("op", OPS)
-def test_the_declared_bytes_are_those_of_every_kind_of_chunk(op: str, tmp_path: Path) -> None:
+def test_the_declared_cost_is_that_of_every_kind_of_chunk(op: str, tmp_path: Path) -> None:
     sizes = {"chunk_bytes": 1 << 15, "block_bytes": 1 << 13, "pool_chunks": 12}
     lane = lane_of(small(tmp_path, **sizes), build="traced")
-    counts = cast(EmulatedDevice, lane.device).counts
     for key in range(sizes["pool_chunks"]):
-        before = (counts.distinct_read_bytes, counts.distinct_written_bytes)
-        assert lane.run(op, key).status == "ok"
-        found = (counts.distinct_read_bytes, counts.distinct_written_bytes)
-        cost = lane.cost(op)
-        declared = (cost.bytes_read, cost.bytes_written)
-        for was, now, expected in zip(before, found, declared, strict=True):
-            assert abs(now - was - expected) <= 0.05 * max(now - was, expected), f"seed {SEED}"
+        with costs.followed(lane) as done:
+            assert lane.run(op, key).status == "ok"
+        costs.check(done, lane.cost(op), f"{op}, key {key}, seed {SEED}")
         assert lane.verify() == (1, 0)
 
 

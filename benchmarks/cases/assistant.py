@@ -12,6 +12,7 @@ import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache, partial
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -274,6 +275,39 @@ def decoding() -> Iterator[Case]:
     )  # fmt: skip
 
 
+def batches() -> Iterator[Case]:
+    """Requests answered in step beside the same ones alone: no slower, whatever their number."""
+    for prompts in (2, 8, 32):
+        component = COMPONENT.model_copy(update={"prompts": prompts})
+        made = cache(lambda component=component: component.prepare(seed=SEED, threads=2).native)
+
+        def rate_of(op: str, count: int, made: Callable[[], Any] = made) -> float:
+            tally = made().run(op, count=count, verify=False)
+            return float(tally["units"] / tally["elapsed_ns"] * 1e9)
+
+        yield Case(
+            "assistant", f"generate_batch, {prompts} prompts", "requests/s", 1.0, "generate",
+            partial(rate_of, "generate_batch", 64 // prompts), partial(rate_of, "generate", 64),
+            check=partial(says_the_same, component, made),
+        )  # fmt: skip
+
+
+def says_the_same(component: Assistant, made: Callable[[], Any]) -> bool:
+    """Whether a batch has the tokens of each of its requests alone."""
+    inputs = component.inputs("generate_batch", SEED, 1)
+    found = made().evaluate("generate_batch", inputs)["tokens"].reshape(component.prompts, -1)
+    starts = [0, *inputs["ends"].tolist()]
+    return all(
+        np.array_equal(row, made().evaluate("generate", {"text": text, "label": label})["tokens"])
+        for row, text, label in zip(
+            found,
+            (inputs["text"][start:end] for start, end in pairwise(starts)),
+            inputs["label"].reshape(-1, 1),
+            strict=True,
+        )
+    )
+
+
 def cases(large: bool) -> list[Case]:
     """Every size is the published one."""
     learn = Case(
@@ -281,4 +315,4 @@ def cases(large: bool) -> list[Case]:
         "sklearn partial_fit", partial(ours, "learn", 200_000), lambda: sklearn().learning(),
         check=parses_well,
     )  # fmt: skip
-    return [*parsing(), learn, *decoding()]
+    return [*parsing(), learn, *decoding(), *batches()]

@@ -56,6 +56,10 @@ class Shape:
         """Keys, values and activations of one copy."""
         return 4 * (2 * self.layers * POSITIONS * self.width + 18 * self.width + self.vocabulary)
 
+    def together_bytes(self) -> int:
+        """The same of one of several answers in step."""
+        return 4 * (2 * self.layers * POSITIONS * self.width + 14 * self.width + self.vocabulary)
+
 
 SHAPES: dict[Model, Shape] = {
     "small": Shape(layers=3, width=192, heads=6, vocabulary=896),

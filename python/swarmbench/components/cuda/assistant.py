@@ -9,6 +9,8 @@ import numpy as np
 from swarmbench.components import intents
 from swarmbench.components.assistant import Assistant, command_of, pick
 from swarmbench.components.base import Arrays, Component
+from swarmbench.components.cuda.assistant_batch import as_floats
+from swarmbench.components.cuda.assistant_chorus import Chorus
 from swarmbench.components.cuda.assistant_learner import Learner
 from swarmbench.components.cuda.assistant_speech import SmallSpeech, Speech, Weights, digest_of
 from swarmbench.components.cuda.assistant_stages import StagedSpeech
@@ -73,6 +75,7 @@ class CudaAssistant(CudaComponent):
         self.progress("weights", 0.5)
         self.prompted = [_prompted(self.written(number)) for number in self.requests.tolist()]
         self.speaking = Weights.drawn(self.assistant.model, self.device, self.seed)
+        self.matrices = as_floats(self.speaking, self.device.stream())
         self.progress("weights", 1.0)
 
     def operation(
@@ -92,13 +95,15 @@ class CudaAssistant(CudaComponent):
         shared = assistant.utterances * (text + 4) + 2 * intents.BUCKETS * intents.LANES
         shared += GRAMMAR_BYTES + Weights.nbytes(assistant.model)
         shape = SHAPES[assistant.model]
+        shared += 4 * shape.parameters
         lane = SPEECHES[assistant.model].nbytes(shape) + Learner.nbytes(assistant.feedback_max)
-        lane += 2 * text + 4 * intents.LANES
+        lane += 2 * text + 4 * intents.LANES + Chorus.nbytes(assistant, shape)
         return shared + lanes * lane
 
     @classmethod
     def host_bytes(cls, component: Component, lanes: int) -> int:
-        return lanes * (8 + 2 * ANSWER_WORDS + Learner.HOST_BYTES + Speech.HOST_BYTES)
+        lane = 8 + 2 * ANSWER_WORDS + Learner.HOST_BYTES + Speech.HOST_BYTES
+        return lanes * (lane + cast(Assistant, component).prompts * Chorus.HOST_BYTES)
 
     def describe(self) -> dict[str, Any]:
         return {"decoder": SPEECHES[self.assistant.model].__name__, "texts": len(self.texts)}
@@ -152,6 +157,7 @@ class AssistantOperation(CudaOperation):
         self._scores = device.empty(intents.LANES, np.int32)
         self._learner = Learner(device, self.stream, cuda.weights, self.assistant.feedback_max)
         self._speech = speech(cuda.speaking, self.stream, block)
+        self._chorus = Chorus(cuda, self.stream)
         self._last: tuple[str, int] | None = None
         self._answered: dict[str, int] = {}
         self._tokens = self.assistant.tokens
@@ -171,6 +177,8 @@ class AssistantOperation(CudaOperation):
                 self._learner.learn(
                     cuda.records, cuda.truths, cuda.grammar, self._views[0], len(cuda.texts)
                 )
+            case "generate_batch":
+                self._chorus.run(key)
             case _:
                 raise ValueError(f"op: there is no op `{op}`")
         self.stream.synchronize()
@@ -178,7 +186,7 @@ class AssistantOperation(CudaOperation):
             self._spoken = self._speech.tokens[: self._tokens].copy()
         self._last = (op, key)
         self._answered[op] = key
-        return Done(1)
+        return Done(self.assistant.prompts if op == "generate_batch" else 1)
 
     def _parse(self, texts: Buffer, pool: int) -> None:
         """Enqueues the parse of the text that the key picks from a pool, or of text 0."""
@@ -211,6 +219,7 @@ class AssistantOperation(CudaOperation):
             "parse": self._parse_is_right,
             "generate": self._answer_is_right,
             "learn": self._learner.is_right,
+            "generate_batch": self._chorus.is_right,
         }[op](key)
         return 1, int(not right)
 
@@ -267,6 +276,8 @@ class AssistantOperation(CudaOperation):
             return False
         if op == "learn":
             return self._learner.damage(fault)
+        if op == "generate_batch":
+            return self._chorus.damage(fault, key)
         if op == "parse":
             before = self._answer.copy()
             match fault:
@@ -301,6 +312,9 @@ class AssistantOperation(CudaOperation):
                 return self._generated(texts[0], int(inputs["label"][0]))
             case "learn":
                 return self._learned(texts, inputs["label"].tolist())
+            case "generate_batch":
+                slots = [self._scored(text, self.cuda.weights)[1] for text in texts]
+                return self._chorus.answers(texts, inputs["label"].tolist(), slots)
         raise ValueError(f"op: there is no op `{op}`")
 
     def _understood(self, text: bytes) -> Arrays:
@@ -356,16 +370,17 @@ class AssistantOperation(CudaOperation):
 
     def cost(self, op: str) -> Cost:
         cuda, key = self.cuda, self._answered[op]
+        if op == "generate_batch":
+            asked = [cuda.number("generate", each) for each in self.assistant.keys_of(key)]
+            return self._chorus.cost(key) + Cost(sum(map(self._named_bytes, asked)), 0)
         text = cuda.texts[cuda.number(op, key)]
         record = 8 + TEXT_BYTES
         if op == "generate":
-            written = cuda.written(cuda.number(op, key))
             prompted = cuda.prompted[cuda.request(key)]
             shape = cuda.speaking.shape
             read, kept = self._speech.moved_bytes(shape, prompted, self._tokens)
-            named = len(written) + 24 + len(grammar().kinds)
             return Cost(
-                read + named,
+                read + self._named_bytes(cuda.number(op, key)),
                 kept + TEXT_BYTES + 4 * (1 + prompted),
                 multiply_adds=self._speech.multiply_adds(prompted, self._tokens),
             )
@@ -375,3 +390,7 @@ class AssistantOperation(CudaOperation):
         if op == "parse":
             return Cost(read, 2 * ANSWER_WORDS)
         return Cost(read + 10, rows + Learner.kept_bytes(len(features)))
+
+    def _named_bytes(self, number: int) -> int:
+        """What the command of an utterance reads of it and of the grammar."""
+        return len(self.cuda.written(number)) + 24 + len(grammar().kinds)

@@ -157,17 +157,9 @@ class Speech(ABC):
     def multiply_adds(self, prompted: int, tokens: int) -> int:
         """Products of an answer: every weight with three digits, and attention."""
         shape, positions = self._weights.shape, prompted + tokens - 1
-        attended = sum(map(self._attended, range(positions)))
+        heads = sum(attended(shape, position) for position in range(positions))
         digits = positions * shape.layer_parameters + tokens * shape.vocabulary * shape.width
-        return 3 * digits + shape.layers * attended + self._measured(positions, tokens)
-
-    def _attended(self, position: int) -> int:
-        """Products of a layer's attention: scores, weights and values of each position, then the
-        mean of what every 32 of them gave, by each dimension on its own."""
-        shape = self._weights.shape
-        groups = position // 32 + 1
-        scored = (position + 1) * (2 * shape.width + _EXPONENTIAL * shape.heads)
-        return scored + shape.width * groups * (_EXPONENTIAL + 2)
+        return 3 * digits + shape.layers * heads + self._measured(positions, tokens)
 
     @abstractmethod
     def _measured(self, positions: int, tokens: int) -> int:
@@ -203,6 +195,14 @@ class SmallSpeech(Speech):
     def _measured(self, positions: int, tokens: int) -> int:
         shape = self._weights.shape
         return (3 * shape.layers * positions + tokens) * shape.width * (self._block // 32)
+
+
+def attended(shape: Shape, position: int) -> int:
+    """Products of a layer's attention: scores, weights and values of each position, then the mean
+    of what every 32 of them gave, by each dimension on its own."""
+    groups = position // 32 + 1
+    scored = (position + 1) * (2 * shape.width + _EXPONENTIAL * shape.heads)
+    return scored + shape.width * groups * (_EXPONENTIAL + 2)
 
 
 def cache_floats(shape: Shape) -> int:

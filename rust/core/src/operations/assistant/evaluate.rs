@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use super::classifier::{FEEDBACK_STEP, LANES, Weights};
-use super::worker::Speech;
-use super::{Author, Command, Decoding, Features, Shared, Split, accepted, parse, read};
+use super::speech::Speech;
+use super::{Author, Chorus, Command, Decoding, Features, Shared, Split, accepted, parse, read};
 use crate::operations::{Array, Arrays, BuildError, NoPause};
 
 fn refuse(key: &'static str, problem: impl Into<String>) -> BuildError {
@@ -58,6 +58,7 @@ impl Shared {
             "parse" => self.answer_parse(inputs),
             "generate" => self.answer_generate(inputs),
             "learn" => self.answer_learn(inputs),
+            "generate_batch" => self.answer_generate_batch(inputs),
             "utterances" => self.answer_utterances(inputs),
             "weights" => {
                 let lanes = self.weights.rows.iter().flat_map(|row| row.0);
@@ -106,6 +107,43 @@ impl Shared {
             ("command".to_owned(), Array::U8(command.text().to_vec())),
             ("logits".to_owned(), Array::F32(decoding.logits.clone())),
             ("tokens".to_owned(), Array::U32(speech.tokens().to_vec())),
+        ]))
+    }
+
+    /// The answers of `generate` to each of several texts, one after the other; `ends` are those
+    /// of the commands.
+    fn answer_generate_batch(&self, inputs: &Arrays) -> Result<Arrays, BuildError> {
+        let (texts, labels) = (texts(inputs)?, bytes(inputs, "label")?);
+        let known = labels.iter().all(|label| self.grammar.intent(*label).is_some());
+        if labels.is_empty() || labels.len() != texts.len() || !known {
+            return Err(refuse("label", "must be one that has an intent for every text"));
+        }
+        let mut features = Features::default();
+        let mut chorus = Chorus::new(&self.decoder, texts.len());
+        for (number, (text, label)) in texts.iter().zip(labels).enumerate() {
+            let slots = accepted(&self.grammar, *label, read(&self.grammar, text, &mut features));
+            chorus.ask(number, &self.grammar, *label, |kind| {
+                let [start, length] = slots[usize::from(kind)].map(usize::from);
+                &text[start..start + length]
+            });
+        }
+        let vocabulary = self.decoder.shape.vocabulary;
+        let mut logits = vec![0f32; texts.len() * vocabulary];
+        let mut heard = |number: usize, found: &[f32]| {
+            logits[number * vocabulary..][..vocabulary].copy_from_slice(found);
+        };
+        chorus.speak(self.parameters.tokens, &mut heard, &mut NoPause);
+        let (mut commands, mut ends) = (Vec::new(), Vec::new());
+        for command in &chorus.commands {
+            commands.extend_from_slice(command.text());
+            ends.push(commands.len() as u32);
+        }
+        let tokens = chorus.speeches.iter().flat_map(Speech::tokens).copied().collect();
+        Ok(Arrays::from([
+            ("command".to_owned(), Array::U8(commands)),
+            ("ends".to_owned(), Array::U32(ends)),
+            ("logits".to_owned(), Array::F32(logits)),
+            ("tokens".to_owned(), Array::U32(tokens)),
         ]))
     }
 

@@ -10,6 +10,7 @@ use serde_json::json;
 
 use super::{Arrays, Build, BuildError, Component, Operation, within};
 
+mod chorus;
 mod classifier;
 mod command;
 mod counters;
@@ -18,12 +19,14 @@ mod evaluate;
 mod grammar;
 mod learner;
 mod parse;
+mod speech;
 #[cfg(test)]
 mod tests;
 mod tokens;
 mod utterances;
 mod worker;
 
+use chorus::Chorus;
 use classifier::Weights;
 use command::Command;
 use counters::Counters;
@@ -31,20 +34,23 @@ use decoder::{Decoder, Decoding, Model};
 use grammar::Grammar;
 use learner::Learner;
 use parse::{accepted, parse};
+use speech::TOKENS_MAX;
 use tokens::{Features, read};
 use utterances::{Author, Split, UNKNOWN, Utterance};
-use worker::{TOKENS_MAX, Worker};
+use worker::Worker;
 
 /// The order of `OPS`.
 mod op {
     pub const PARSE: u8 = 0;
     pub const GENERATE: u8 = 1;
     pub const LEARN: u8 = 2;
+    pub const GENERATE_BATCH: u8 = 3;
 }
-const OPS: [&str; 3] = ["parse", "generate", "learn"];
+const OPS: [&str; 4] = ["parse", "generate", "learn", "generate_batch"];
 
 const UTTERANCES_MAX: usize = 1 << 16;
 const FEEDBACK_MAX: usize = 1 << 20;
+const PROMPTS_MAX: usize = 256;
 
 /// The same names and bounds as `Assistant` in `components/assistant.py`, which has the defaults.
 #[derive(Clone, Debug, Deserialize)]
@@ -56,6 +62,8 @@ struct Parameters {
     feedback_max: usize,
     /// Tokens of an answer.
     tokens: usize,
+    /// Of one `generate_batch`.
+    prompts: usize,
     model: Model,
 }
 
@@ -65,6 +73,7 @@ impl Parameters {
         within("utterances", read.utterances, 64, UTTERANCES_MAX)?;
         within("feedback_max", read.feedback_max, 1, FEEDBACK_MAX)?;
         within("tokens", read.tokens, 1, TOKENS_MAX)?;
+        within("prompts", read.prompts, 2, PROMPTS_MAX)?;
         Ok(read)
     }
 }
@@ -185,6 +194,11 @@ impl Shared {
         &self.pool[Self::pick(key, self.pool.len())]
     }
 
+    /// What request number `number` of the batch of `key` is drawn by.
+    fn key_of(&self, key: u64, number: usize) -> u64 {
+        key.wrapping_mul(self.parameters.prompts as u64).wrapping_add(number as u64)
+    }
+
     /// An utterance with an intent.
     #[inline]
     fn request(&self, key: u64) -> &Utterance {
@@ -207,7 +221,9 @@ impl Component for Assistant {
         let shared = Weights::bytes()
             + Decoder::bytes(shape)
             + self.0.pool.len() * (size_of::<Utterance>() + size_of::<u32>());
-        let worker = Learner::bytes(parameters.feedback_max) + shape.copy_bytes();
+        let worker = Learner::bytes(parameters.feedback_max)
+            + shape.copy_bytes()
+            + Chorus::bytes(shape, parameters.prompts);
         (shared + workers * worker) as u64
     }
 

@@ -9,15 +9,21 @@ use super::*;
 use crate::operations::{Fault, NoPause, Request, Status};
 
 fn shared(seed: u64) -> Arc<Shared> {
-    let parameters =
-        Parameters { utterances: 2048, feedback_max: 16, tokens: 6, model: Model::Small };
+    let parameters = Parameters {
+        utterances: 2048,
+        feedback_max: 16,
+        tokens: 6,
+        prompts: 3,
+        model: Model::Small,
+    };
     let context = Build { seed, threads: 2, progress: &|_, _| true };
     Arc::new(Shared::build(parameters, &context).expect("parameters that fit"))
 }
 
 fn run(worker: &mut Worker, op: u8, key: u64) {
     let completion = worker.run(Request { op, key }, &mut NoPause);
-    assert_eq!((completion.status, completion.units), (Status::Ok, 1));
+    let units = if op == op::GENERATE_BATCH { 3 } else { 1 };
+    assert_eq!((completion.status, completion.units), (Status::Ok, units));
 }
 
 #[test]
@@ -54,7 +60,7 @@ fn no_template_for_training_is_held_out() {
 #[test]
 fn every_fault_in_every_answer_is_a_violation() {
     let shared = shared(3);
-    for op in 0..3 {
+    for op in 0..4 {
         for (name, fault) in Fault::ALL {
             let mut worker = Worker::new(Arc::clone(&shared));
             let mut planted = 0;
@@ -66,6 +72,49 @@ fn every_fault_in_every_answer_is_a_violation() {
                 planted += u32::from(damaged);
             }
             assert!(planted >= 3, "op {op} {name}: {planted} planted");
+        }
+    }
+}
+
+#[test]
+fn answers_said_in_step_are_those_said_alone_bit_for_bit() {
+    let shared = shared(8);
+    let mut decoding = Decoding::new(Arc::clone(&shared.decoder));
+    for (prompts, count) in [(2, 5), (3, 64), (8, 6), (9, 1), (19, 3)] {
+        let mut chorus = Chorus::new(&shared.decoder, prompts);
+        // Twice, so that what the first batch has left is there.
+        for first in [0, 1000] {
+            let mut heard = vec![Vec::new(); prompts];
+            for number in 0..prompts {
+                let asked = shared.request(first + number as u64);
+                chorus.ask(number, &shared.grammar, asked.label, |kind| asked.value(kind));
+            }
+            let mut hear = |number: usize, logits: &[f32]| heard[number] = logits.to_vec();
+            chorus.speak(count, &mut hear, &mut NoPause);
+            for (number, logits) in heard.iter().enumerate() {
+                let mut alone = chorus.speeches[number].clone();
+                alone.speak(&mut decoding, count, &mut NoPause);
+                assert_eq!(alone.tokens(), chorus.speeches[number].tokens(), "{prompts} {number}");
+                assert!(chorus.speeches[number].is_whole(count));
+                assert_eq!(decoding.logits, *logits, "{prompts} {number}");
+            }
+        }
+    }
+}
+
+#[test]
+fn tokens_of_a_batch_that_are_not_said_again_are_a_violation_where_they_are_sampled() {
+    let mut worker = Worker::new(shared(6));
+    for key in 0..6 {
+        for place in 0..3 {
+            run(&mut worker, op::GENERATE_BATCH, key);
+            let speech = &mut worker.chorus.speeches[place];
+            let said = speech.tokens().to_vec();
+            speech.begin();
+            said.iter().for_each(|token| speech.say(token ^ 1));
+            let is_sampled = key as usize % 3 == place;
+            let verdict = worker.verify(&mut NoPause);
+            assert_eq!(verdict.violations, u32::from(is_sampled), "key {key} place {place}");
         }
     }
 }
@@ -128,13 +177,19 @@ fn what_is_remembered_is_the_feedback_itself() {
 
 #[test]
 fn parameters_out_of_bounds_are_refused_by_name() {
-    for (wrong, key) in [
-        (r#"{"utterances": 63, "feedback_max": 9, "tokens": 4, "model": "small"}"#, "utterances"),
-        (r#"{"utterances": 64, "feedback_max": 0, "tokens": 4, "model": "small"}"#, "feedback_max"),
-        (r#"{"utterances": 64, "feedback_max": 9, "tokens": 65, "model": "small"}"#, "tokens"),
-        (r#"{"utterances": 64, "feedback_max": 9, "tokens": 4, "model": "huge"}"#, "huge"),
+    let right = r#"{"utterances": 64, "feedback_max": 9, "tokens": 4, "prompts": 2,
+        "model": "small"}"#;
+    assert!(Parameters::parse(right).is_ok());
+    for (from, to, key) in [
+        (": 64", ": 63", "utterances"),
+        (": 9", ": 0", "feedback_max"),
+        (": 4", ": 65", "tokens"),
+        (": 2", ": 1", "prompts"),
+        (": 2", ": 257", "prompts"),
+        ("small", "huge", "huge"),
     ] {
-        let refused = Parameters::parse(wrong).expect_err("refused").to_string();
+        let wrong = right.replace(from, to);
+        let refused = Parameters::parse(&wrong).expect_err("refused").to_string();
         assert!(refused.contains(key), "{refused}");
     }
 }

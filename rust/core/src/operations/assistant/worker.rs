@@ -2,104 +2,19 @@
 
 use std::sync::Arc;
 
+use super::chorus::Chorus;
 use super::command::Command;
 use super::counters::{Own, Total};
-use super::decoder::{BEGIN, Decoding, PROMPT_MAX};
+use super::decoder::Decoding;
 use super::learner::Learner;
 use super::parse::{Parsed, parse};
-use super::tokens::{Features, read, word_hashes};
+use super::speech::Speech;
+use super::tokens::{Features, read};
 use super::{Shared, op};
 use crate::operations::{Completion, Fault, Operation, Pause, Request, Status, Verdict};
 
 /// One parse in so many is done again to check it: the others are the same work.
 const PARSES_PER_CHECK: u64 = 16;
-/// Tokens of one answer at most.
-pub const TOKENS_MAX: usize = 64;
-
-/// A prompt and what was said to it.
-pub struct Speech {
-    prompt: [u32; PROMPT_MAX],
-    prompted: usize,
-    tokens: [u32; TOKENS_MAX],
-    pub said: usize,
-    /// Of the tokens as they were chosen.
-    digest: u64,
-}
-
-impl Default for Speech {
-    fn default() -> Self {
-        let tokens = [0; TOKENS_MAX];
-        Self { prompt: [BEGIN; PROMPT_MAX], prompted: 0, tokens, said: 0, digest: 0 }
-    }
-}
-
-fn mixed(digest: u64, token: u32) -> u64 {
-    (digest.rotate_left(7) ^ u64::from(token)).wrapping_mul(0x9E37_79B9_7F4A_7C15)
-}
-
-impl Speech {
-    pub fn tokens(&self) -> &[u32] {
-        &self.tokens[..self.said]
-    }
-
-    /// A token for the begin and one for every word of the command, as many as there is room for.
-    pub fn ask(&mut self, command: &[u8], vocabulary: usize) {
-        self.prompted = 1;
-        for hash in word_hashes(command).take(PROMPT_MAX - 1) {
-            self.prompt[self.prompted] = hash % vocabulary as u32;
-            self.prompted += 1;
-        }
-    }
-
-    /// Decodes `count` tokens, each the likeliest after those before it.
-    pub fn speak(&mut self, decoding: &mut Decoding, count: usize, pause: &mut dyn Pause) {
-        for (position, token) in self.prompt[..self.prompted].iter().enumerate() {
-            decoding.take(*token, position, pause);
-        }
-        (self.said, self.digest) = (0, 0);
-        while self.said < count {
-            let token = decoding.next(pause);
-            self.tokens[self.said] = token;
-            self.digest = mixed(self.digest, token);
-            self.said += 1;
-            if self.said < count {
-                decoding.take(token, self.prompted + self.said - 1, pause);
-            }
-        }
-    }
-
-    /// Whether these are the tokens that were chosen, `count` of them, and number `sample` is what
-    /// the decoder says again after the one before it.
-    fn is_sound(
-        &self,
-        decoding: &mut Decoding,
-        count: usize,
-        sample: usize,
-        pause: &mut dyn Pause,
-    ) -> bool {
-        let digest = self.tokens().iter().fold(0, |digest, token| mixed(digest, *token));
-        if self.said != count || digest != self.digest {
-            return false;
-        }
-        let before = match sample.checked_sub(1) {
-            Some(before) => self.tokens[before],
-            None => self.prompt[self.prompted - 1],
-        };
-        decoding.take(before, self.prompted + sample - 1, pause);
-        decoding.next(pause) == self.tokens[sample]
-    }
-
-    fn damage(&mut self, fault: Fault) -> bool {
-        let before = self.tokens;
-        match fault {
-            Fault::FlippedBit => self.tokens[self.said / 2] ^= 1,
-            Fault::LostResult => self.said -= 1,
-            Fault::DoubledResult => self.tokens.copy_within(0..self.said - 1, 1),
-        }
-        fault == Fault::LostResult || before != self.tokens
-    }
-}
-
 pub struct Worker {
     shared: Arc<Shared>,
     features: Features,
@@ -108,6 +23,7 @@ pub struct Worker {
     command: Command,
     speech: Speech,
     decoding: Decoding,
+    pub chorus: Chorus,
     learner: Learner,
     /// Operations `learn` run so far.
     taken: u64,
@@ -124,6 +40,7 @@ impl Worker {
             command: Command::default(),
             speech: Speech::default(),
             decoding: Decoding::new(Arc::clone(&shared.decoder)),
+            chorus: Chorus::new(&shared.decoder, shared.parameters.prompts),
             learner: Learner::new(&shared.weights, shared.parameters.feedback_max),
             taken: 0,
             last: None,
@@ -149,6 +66,19 @@ impl Worker {
         self.speech.speak(&mut self.decoding, count, pause);
         self.own.add(Total::Commands, 1);
         self.own.add(Total::Tokens, count as u64);
+    }
+
+    fn generate_batch(&mut self, key: u64, pause: &mut dyn Pause) {
+        let shared = &*self.shared;
+        let prompts = shared.parameters.prompts;
+        for number in 0..prompts {
+            let asked = shared.request(shared.key_of(key, number));
+            self.chorus.ask(number, &shared.grammar, asked.label, |kind| asked.value(kind));
+        }
+        let count = shared.parameters.tokens;
+        self.chorus.speak(count, &mut |_, _| {}, pause);
+        self.own.add(Total::Commands, prompts as u64);
+        self.own.add(Total::Tokens, (prompts * count) as u64);
     }
 
     fn learn(&mut self, key: u64) {
@@ -183,6 +113,26 @@ impl Worker {
             && self.speech.is_sound(&mut self.decoding, count, key as usize % count, pause)
     }
 
+    /// Every command asks for what was asked, every answer is the tokens that were chosen, and one
+    /// of them is said again alone, to the same tokens.
+    fn batch_is_right(&mut self, key: u64, pause: &mut dyn Pause) -> bool {
+        let shared = &*self.shared;
+        let count = shared.parameters.tokens;
+        for (number, speech) in self.chorus.speeches.iter().enumerate() {
+            let asked = shared.request(shared.key_of(key, number));
+            let command = &self.chorus.commands[number];
+            if !speech.is_whole(count) || !shared.asks_the_same(command, asked, &mut self.features)
+            {
+                return false;
+            }
+            pause.point();
+        }
+        let sampled = &self.chorus.speeches[key as usize % self.chorus.speeches.len()];
+        self.speech.clone_from(sampled);
+        self.speech.speak(&mut self.decoding, count, pause);
+        self.speech.tokens() == sampled.tokens()
+    }
+
     fn learning_is_right(&mut self, key: u64) -> bool {
         let sound = self.learner.is_sound(self.features.as_slice(), key, self.taken);
         // What was found wrong once is not found again with every operation after it.
@@ -195,14 +145,19 @@ impl Worker {
 
 impl Operation for Worker {
     fn run(&mut self, request: Request, pause: &mut dyn Pause) -> Completion {
+        let mut units = 1;
         match request.op {
             op::PARSE => self.parse(request.key),
             op::GENERATE => self.generate(request.key, pause),
             op::LEARN => self.learn(request.key),
+            op::GENERATE_BATCH => {
+                self.generate_batch(request.key, pause);
+                units = self.shared.parameters.prompts as u64;
+            }
             _ => return Completion { status: Status::Error, units: 0 },
         }
         self.last = Some(request);
-        Completion { status: Status::Ok, units: 1 }
+        Completion { status: Status::Ok, units }
     }
 
     fn plant(&mut self, fault: Fault) -> bool {
@@ -222,6 +177,10 @@ impl Operation for Worker {
                 before != self.parsed
             }
             (op::GENERATE, fault) => self.speech.damage(fault),
+            (op::GENERATE_BATCH, fault) => {
+                let place = key as usize / 2 % self.chorus.speeches.len();
+                self.chorus.speeches[place].damage(fault)
+            }
             (_, Fault::FlippedBit) => self.learner.flip(self.features.as_slice()),
             (_, Fault::LostResult) => {
                 self.learner.received -= 1;
@@ -243,6 +202,7 @@ impl Operation for Worker {
             op::PARSE if key % PARSES_PER_CHECK != 0 => return Verdict::default(),
             op::PARSE => self.parse_is_right(key),
             op::GENERATE => self.speech_is_right(key, pause),
+            op::GENERATE_BATCH => self.batch_is_right(key, pause),
             _ => self.learning_is_right(key),
         };
         Verdict { checked: 1, violations: u32::from(!right) }

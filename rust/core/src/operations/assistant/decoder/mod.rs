@@ -24,9 +24,11 @@ mod kernels_avx512;
 mod run;
 #[cfg(test)]
 mod tests;
+mod together;
 
 pub use kernels::Kernels;
 pub use run::Decoding;
+pub use together::Together;
 
 /// Tokens of a prompt and an answer together, at most.
 pub const POSITIONS: usize = 96;

@@ -58,12 +58,6 @@ impl Decoding {
     pub fn new(decoder: Arc<Decoder>) -> Self {
         let shape = decoder.shape;
         let cached = shape.layers * POSITIONS * shape.width;
-        // Written, so that every page is there before the first token.
-        let touched = |length: usize| {
-            let mut values = vec![0f32; length];
-            values.iter_mut().for_each(|value| *value = f32::MIN_POSITIVE);
-            values
-        };
         Self {
             keys: touched(cached),
             values: touched(cached),
@@ -97,7 +91,6 @@ impl Decoding {
         pause: &mut dyn Pause,
     ) {
         let shape = decoder.shape;
-        let (width, head_width) = (shape.width, shape.head_width());
         let kernels = decoder.kernels;
         let weights = &decoder.layers[layer];
         kernels.normalise(&self.stream, &mut self.normal);
@@ -105,26 +98,9 @@ impl Decoding {
         let scale = weights.attend.scale;
         kernels.multiply(&weights.attend, 0, self.inputs.as_slice(), scale, &mut self.projected);
         self.used(&weights.attend, pause);
-        let pairs = head_width / 2;
-        let angles = &decoder.rotations[position * pairs..][..pairs];
-        for head in self.projected[..2 * width].chunks_exact_mut(head_width) {
-            rotate(head, angles);
-        }
-        let (queries, rest) = self.projected.split_at(width);
-        let (keys, values) = rest.split_at(width);
-        for head in 0..shape.heads {
-            let place = (layer * shape.heads + head) * head_width * POSITIONS;
-            let kept_keys = &mut self.keys[place..][..head_width * POSITIONS];
-            let kept_values = &mut self.values[place..][..head_width * POSITIONS];
-            let own = head * head_width..(head + 1) * head_width;
-            for (dimension, key) in keys[own.clone()].iter().enumerate() {
-                kept_keys[dimension * POSITIONS + position] = *key;
-            }
-            kept_values[position * head_width..][..head_width]
-                .copy_from_slice(&values[own.clone()]);
-            let kept = Head { keys: kept_keys, values: kept_values };
-            kernels.attend(&queries[own.clone()], &kept, position, &mut self.attended[own]);
-        }
+        let kept = layer * shape.width * POSITIONS..(layer + 1) * shape.width * POSITIONS;
+        let kept = (&mut self.keys[kept.clone()], &mut self.values[kept]);
+        attend_all(decoder, position, &mut self.projected, kept, &mut self.attended);
         self.inputs.list(&self.attended);
         let scale = weights.merge.scale;
         kernels.multiply(&weights.merge, 0, self.inputs.as_slice(), scale, &mut self.normal);
@@ -194,8 +170,47 @@ impl Decoding {
     }
 }
 
+/// Attention of one sequence at one position in one layer: queries and keys are turned, keys and
+/// values kept among those of the layer, and every head sees the positions so far.
+pub fn attend_all(
+    decoder: &Decoder,
+    position: usize,
+    projected: &mut [f32],
+    (all_keys, all_values): (&mut [f32], &mut [f32]),
+    attended: &mut [f32],
+) {
+    let shape = decoder.shape;
+    let (width, head_width) = (shape.width, shape.head_width());
+    let pairs = head_width / 2;
+    let angles = &decoder.rotations[position * pairs..][..pairs];
+    for head in projected[..2 * width].chunks_exact_mut(head_width) {
+        rotate(head, angles);
+    }
+    let (queries, rest) = projected.split_at(width);
+    let (keys, values) = rest.split_at(width);
+    for head in 0..shape.heads {
+        let place = head * head_width * POSITIONS;
+        let kept_keys = &mut all_keys[place..][..head_width * POSITIONS];
+        let kept_values = &mut all_values[place..][..head_width * POSITIONS];
+        let own = head * head_width..(head + 1) * head_width;
+        for (dimension, key) in keys[own.clone()].iter().enumerate() {
+            kept_keys[dimension * POSITIONS + position] = *key;
+        }
+        kept_values[position * head_width..][..head_width].copy_from_slice(&values[own.clone()]);
+        let kept = Head { keys: kept_keys, values: kept_values };
+        decoder.kernels.attend(&queries[own.clone()], &kept, position, &mut attended[own]);
+    }
+}
+
+/// `length` floats, written, so that every page is there before the first token.
+pub fn touched(length: usize) -> Vec<f32> {
+    let mut values = vec![0f32; length];
+    values.iter_mut().for_each(|value| *value = f32::MIN_POSITIVE);
+    values
+}
+
 /// The place of the largest value, the first of equals.
-fn highest(values: &[f32]) -> u32 {
+pub fn highest(values: &[f32]) -> u32 {
     let top = values.iter().fold(f32::NEG_INFINITY, |top, value| top.max(*value));
     values.iter().position(|value| *value == top).unwrap_or(0) as u32
 }
