@@ -1,5 +1,7 @@
 //! Graphs: commands captured once and enqueued as one.
 
+use std::cell::Cell;
+use std::marker::PhantomData;
 use std::sync::Arc;
 
 use super::driver::{Driver, Handle, call};
@@ -19,7 +21,7 @@ impl Template<'_> {
         unsafe {
             call!(*self.driver, cuGraphInstantiateWithFlags(&raw mut handle, self.handle, 0))
         }?;
-        Ok(Graph { context: Arc::clone(context), handle })
+        Ok(Graph { context: Arc::clone(context), handle, of_one_thread: PhantomData })
     }
 }
 
@@ -33,9 +35,13 @@ impl Drop for Template<'_> {
 
 /// An executable graph of a context, destroyed when it is dropped; a launch of it that is under way
 /// ends first.
+///
+/// Not for two threads at once: the driver leaves it to its caller to serialize calls on one graph
+/// (CUDA driver API, "Graph object thread safety").
 pub struct Graph {
     context: Arc<Context>,
     handle: Handle,
+    of_one_thread: PhantomData<Cell<()>>,
 }
 
 impl Graph {

@@ -225,9 +225,10 @@ fn a_driver_without_a_call_is_too_old() {
 #[test]
 fn everything_of_the_driver_goes_from_thread_to_thread() {
     fn is_shared<T: Send + Sync>() {}
+    fn is_given_on<T: Send>() {}
     is_shared::<super::super::Driver>();
     is_shared::<super::super::Context>();
     is_shared::<super::super::Stream>();
-    is_shared::<super::super::Graph>();
     is_shared::<Launch>();
+    is_given_on::<super::super::Graph>();
 }
