@@ -85,8 +85,6 @@ class Chorus:
         """Whether every command says what was asked and is parsed back to it, and the tokens are
         those that were chosen, each the likeliest; of one answer, at times, by the processor."""
         cuda, tokens = self._cuda, self._spoken
-        if tokens.shape != (self._count, self._tokens):
-            return False
         if not np.array_equal(digests_of(tokens), self._speech.digests):
             return False
         numbers = [cuda.number("generate", each) for each in cuda.assistant.keys_of(key)]
