@@ -14,6 +14,7 @@ mod graph;
 mod host_memory;
 mod lane;
 mod launch;
+pub mod persistent;
 mod program;
 pub mod ring;
 mod stream;

@@ -26,8 +26,9 @@ const PATIENCE: Duration = Duration::from_secs(20);
 static COPIES: AtomicU64 = AtomicU64::new(0);
 
 /// `add`: words[i] += step * (i + 1). `unmet`: a warp waits for a lane that does not come.
+/// `ring_mute`: ends and leaves no word in its ring.
 const KERNELS: &str = r#"
-#include "common.cuh"
+#include "ring.cu"
 extern "C" __global__ void add(u64* words, u64 count, u32 step) {
     const u32 index = blockIdx.x * blockDim.x + threadIdx.x;
     if (index < count) words[index] += u64(step) * (index + 1);
@@ -35,8 +36,10 @@ extern "C" __global__ void add(u64* words, u64 count, u32 step) {
 extern "C" __global__ void unmet(u32 count) {
     if (threadIdx.x < count) __syncwarp(1u << 31);
 }
+extern "C" __global__ void ring_mute(u64*, u32, u32, u64, u64, u64) {}
 extern "C" const host_cuda::Entry host_cuda_entries[] = {
-    HOST_CUDA_ENTRY(add), HOST_CUDA_ENTRY(unmet), {}};
+    HOST_CUDA_ENTRY(add), HOST_CUDA_ENTRY(unmet), HOST_CUDA_ENTRY(ring_echo),
+    HOST_CUDA_ENTRY(ring_mute), {}};
 "#;
 
 pub(crate) struct Fake {
@@ -156,7 +159,8 @@ fn built(compiler: &str, name: &str, files: &[PathBuf], text: &str) -> PathBuf {
     let mut hasher = DefaultHasher::new();
     (text, FLAGS).hash(&mut hasher);
     let listed = fs::read_dir(&folders[0]).unwrap().map(|entry| entry.unwrap().path());
-    let mut read: Vec<PathBuf> = listed.chain([folders[1].join("common.cuh")]).collect();
+    let included = ["common.cuh", "ring.cuh", "ring.cu"].map(|file| folders[1].join(file));
+    let mut read: Vec<PathBuf> = listed.chain(included).collect();
     read.sort();
     for file in read {
         fs::read(file).unwrap().hash(&mut hasher);
