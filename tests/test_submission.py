@@ -6,6 +6,7 @@ import ctypes
 import secrets
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any, cast
 
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 
 from swarmbench import _native, submission
-from swarmbench.components import COMPONENTS
+from swarmbench.components import COMPONENTS, Memory
 from swarmbench.components.cuda import CUDA
 from swarmbench.components.cuda.base import CudaComponent, Done
 from swarmbench.components.cuda.consensus import CudaConsensus
@@ -82,7 +83,9 @@ def built(name: str) -> CudaComponent:
     return CUDA[name](component, native, device, SEED)
 
 
-def ended(plan: WorkloadPlan, cuda: CudaComponent, repeated: Repeated) -> dict[str, int]:
+def ended(
+    plan: WorkloadPlan, cuda: CudaComponent, repeated: Repeated, *, operations: int = 8
+) -> dict[str, int]:
     """What the engine counted of some operations in a closed loop."""
     engine = _native.Engine([native_workload(plan, cuda.native)], seed=1, workers=0)
     desk = _native.Desk.of(engine)
@@ -92,7 +95,7 @@ def ended(plan: WorkloadPlan, cuda: CudaComponent, repeated: Repeated) -> dict[s
         until = time.monotonic() + 20.0
         while time.monotonic() < until and not submitters.is_lost():
             counted = [reading.counters() for reading in engine.reading(phase)[0]]
-            if sum(each["ok"] + each["errors"] for each in counted) >= 8:
+            if sum(each["ok"] + each["errors"] for each in counted) >= operations:
                 break
             engine.wait(0.02)
         engine.cease()
@@ -109,7 +112,7 @@ def ended(plan: WorkloadPlan, cuda: CudaComponent, repeated: Repeated) -> dict[s
 def test_operations_asked_by_a_native_thread_are_right(submit: Submit) -> None:
     plan, cuda = planned("consensus", submit, "decide", "elect"), built("consensus")
 
-    repeated = learned(plan, cuda, armed_streams=2)
+    repeated = learned(plan, cuda, waiting=2)
 
     assert isinstance(repeated, Repeated), repeated
     assert repeated.submit == submit
@@ -119,9 +122,21 @@ def test_operations_asked_by_a_native_thread_are_right(submit: Submit) -> None:
     assert total["errors"] == total["violations"] == 0
 
 
+@pytest.mark.parametrize("name", sorted({name for name, _ in REPEATABLE}))
+def test_op_types_of_a_lane_leave_nothing_to_one_another(name: str) -> None:
+    plan, cuda = planned(name, "graph", *sorted(CUDA[name].repeatable)), built(name)
+    repeated = learned(plan, cuda, waiting=1)
+    assert isinstance(repeated, Repeated)
+
+    total = ended(plan, cuda, repeated, operations=24)
+
+    assert total["ok"] >= total["verified"] > 0
+    assert total["errors"] == total["violations"] == 0, f"seed {SEED}"
+
+
 @pytest.mark.parametrize(("name", "op"), REPEATABLE)
 def test_what_is_said_to_be_repeatable_is_learned(name: str, op: str) -> None:
-    repeated = learned(planned(name, "graph", op), built(name), armed_streams=1)
+    repeated = learned(planned(name, "graph", op), built(name), waiting=1)
 
     assert isinstance(repeated, Repeated), f"seed {SEED}: {repeated}"
     assert repeated.describe()["answer_bytes"] > 0
@@ -129,7 +144,7 @@ def test_what_is_said_to_be_repeatable_is_learned(name: str, op: str) -> None:
 
 def test_an_answer_unlike_the_learned_one_is_a_violation() -> None:
     plan, cuda = planned("consensus", "armed", "tally"), built("consensus")
-    repeated = learned(plan, cuda, armed_streams=1)
+    repeated = learned(plan, cuda, waiting=1)
     assert isinstance(repeated, Repeated)
     votes = cast(HostBuffer, cast(CudaConsensus, cuda).tables.stored).array
     votes[::4] = votes[0]
@@ -143,7 +158,7 @@ def test_without_words_the_streams_are_asked_themselves(fake_driver: ctypes.CDLL
     fake_driver.fake_attribute(STREAM_WORDS, 0)
     plan, cuda = planned("consensus", "armed", "decide"), built("consensus")
 
-    repeated = learned(plan, cuda, armed_streams=1)
+    repeated = learned(plan, cuda, waiting=1)
 
     assert isinstance(repeated, Repeated)
     assert repeated.submit == "graph"
@@ -160,7 +175,7 @@ def test_a_device_lost_in_a_run_is_said_and_what_was_open_has_failed(
 ) -> None:
     fake_driver.fake_attribute(STREAM_WORDS, 0)
     plan, cuda = planned("consensus", submit, "decide"), built("consensus")
-    repeated = learned(plan, cuda, armed_streams=1)
+    repeated = learned(plan, cuda, waiting=1)
     assert isinstance(repeated, Repeated)
     fake_driver.fake_fault(call.encode(), 5, LAUNCH_FAILED)
 
@@ -173,7 +188,7 @@ def test_a_driver_that_refuses_is_no_reason_to_go_on_without_it(fake_driver: cty
     fake_driver.fake_fault(b"cuStreamCreateWithPriority", 1, OUT_OF_MEMORY)
 
     with pytest.raises(submission.MachineError, match="`consensus`: the driver refuses: cuStream"):
-        learned(plan, cuda, armed_streams=1)
+        learned(plan, cuda, waiting=1)
 
 
 @pytest.mark.parametrize(
@@ -182,6 +197,7 @@ def test_a_driver_that_refuses_is_no_reason_to_go_on_without_it(fake_driver: cty
         ("auto", True, 4, "armed"),
         ("auto", False, 4, "graph"),
         ("auto", True, ARMED_STREAMS_MAX + 1, "graph"),
+        ("auto", True, None, "graph"),
         ("armed", False, 4, "graph"),
         ("armed", True, ARMED_STREAMS_MAX, "armed"),
         ("graph", True, 4, "graph"),
@@ -189,7 +205,7 @@ def test_a_driver_that_refuses_is_no_reason_to_go_on_without_it(fake_driver: cty
     ],
 )
 def test_the_rung_is_the_wanted_one_or_the_next_that_the_device_has(
-    wanted: Submit, has_words: bool, streams: int, taken: str
+    wanted: Submit, has_words: bool, streams: int | None, taken: str
 ) -> None:
     assert rung(wanted, has_words, streams) == taken
 
@@ -296,3 +312,39 @@ def test_an_answer_that_stays_on_the_device_cannot_be_learned() -> None:
 
     with pytest.raises(ValueError, match="does not come to the host"):
         berth(device, replace(notes, written=[]))
+
+
+@pytest.mark.parametrize("submit", ["graph", "armed"])
+def test_while_streams_wait_for_the_host_nothing_is_asked_that_waits_for_them(
+    submit: Submit,
+) -> None:
+    plan, cuda = planned("consensus", submit, "decide"), built("consensus")
+    repeated = learned(plan, cuda, waiting=1)
+    assert isinstance(repeated, Repeated)
+    engine = _native.Engine([native_workload(plan, cuda.native)], seed=1, workers=0)
+    desk = _native.Desk.of(engine)
+    assert desk is not None
+    device = cuda.device
+    is_held = submit == "armed"
+
+    with submitted({plan.name: repeated}, {plan.name: desk}, engine):
+        for ask in (
+            lambda: device.empty(1, np.uint32),
+            lambda: device.pinned(1, np.uint32),
+            lambda: device.raw_free(device.raw_allocation(1, np.uint32)),
+            lambda: device.kernel("streaming.cu", "streaming_survey"),
+        ):
+            refused = pytest.raises(RuntimeError, match="whose streams wait for the host")
+            with refused if is_held else nullcontext():
+                ask()
+    device.empty(1, np.uint32)
+
+
+@pytest.mark.parametrize(
+    ("given", "hinders"),
+    [({}, False), ({"allocator": "raw"}, True), ({"host_memory": "pageable"}, True)],
+)
+def test_no_stream_waits_beside_memory_that_is_taken_in_a_run(
+    given: dict[str, Any], hinders: bool
+) -> None:
+    assert CUDA["memory"].hinders_waiting(Memory(**given)) == hinders

@@ -9,6 +9,7 @@ from itertools import cycle
 from typing import Any
 
 from swarmbench import _native
+from swarmbench.components.cuda import CUDA
 from swarmbench.components.cuda.base import CudaComponent
 from swarmbench.components.prepared import Prepared
 from swarmbench.errors import ConfigurationError
@@ -75,7 +76,9 @@ def prepared(plan: Plan, step: Callable[[str, float], None]) -> Preparation:
     """
     done = Preparation(devices=[open_device(device, plan.seed) for device in plan.device])
     turns = cycle(enumerate(done.devices))
-    armed = [0] * len(done.devices)
+    waiting = [0] * len(done.devices)
+    on_cuda = [each for each in plan.workloads if each.backend == "cuda"]
+    is_hindered = any(CUDA[each.name].hinders_waiting(each.component) for each in on_cuda)
     for each in plan.workloads:
         number, device = next(turns) if each.backend == "cuda" else (0, None)
         is_repeated = device is not None and each.submit != "python"
@@ -97,18 +100,18 @@ def prepared(plan: Plan, step: Callable[[str, float], None]) -> Preparation:
         done.components.append(built)
         if is_repeated:
             report("learning what its operations ask", 0.0)
-            armed[number] += each.lanes * len(each.ops)
-            _learn(done, each, built, armed[number])
+            waiting[number] += each.lanes * len(each.ops)
+            _learn(done, each, built, None if is_hindered else waiting[number])
     return done
 
 
-def _learn(done: Preparation, each: WorkloadPlan, built: Prepared, armed_streams: int) -> None:
+def _learn(done: Preparation, each: WorkloadPlan, built: Prepared, waiting: int | None) -> None:
     assert built.cuda is not None
-    found = learned(each, built.cuda, armed_streams)
+    found = learned(each, built.cuda, waiting)
     if isinstance(found, str):
         done.notes.append(f"{each.name}: submitted from Python ({found})")
         return
     if each.submit not in ("auto", found.submit):
-        reason = f"this device has no `{each.submit}`, or not for so many streams"
+        reason = f"no `{each.submit}` here, or not for so many streams or beside such neighbours"
         done.notes.append(f"{each.name}: submitted as `{found.submit}` ({reason})")
     done.repeated[each.name] = found

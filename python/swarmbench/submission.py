@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
@@ -41,6 +41,7 @@ class Repeated:
 
     submit: Rung
     lanes: list[list[_native.Berth | None]]
+    device: NotingDevice
     context: _native.CudaContext
     keys: dict[str, int]
 
@@ -61,18 +62,18 @@ class Repeated:
         }
 
 
-def learned(each: WorkloadPlan, cuda: CudaComponent, armed_streams: int) -> Repeated | str:
+def learned(each: WorkloadPlan, cuda: CudaComponent, waiting: int | None) -> Repeated | str:
     """The operations of a workload, learned on its device, which is one of `noting`; else why they
     cannot be.
 
-    `armed_streams` is how many the workloads of the device would have waiting for words.
+    `waiting` is how many streams of the device would wait for words, None where none may.
     """
     device = cast(NotingDevice, cuda.device)
     context = _native.CudaContext(device.driver_path, device.number)
     capabilities = context.capabilities()
-    mode = rung(each.submit, bool(capabilities["stream_words"]), armed_streams)
+    mode = rung(each.submit, bool(capabilities["stream_words"]), waiting)
     priority = capabilities["priorities"][1 if each.isolation == "priority" else 0]
-    repeated = Repeated(mode, [], context, {})
+    repeated = Repeated(mode, [], device, context, {})
     try:
         for _ in range(LANES_NATIVE):
             repeated.lanes.append(_lane(each, cuda, device, repeated, priority, capabilities))
@@ -86,11 +87,12 @@ def learned(each: WorkloadPlan, cuda: CudaComponent, armed_streams: int) -> Repe
     return repeated
 
 
-def rung(wanted: Submit, has_words: bool, armed_streams: int) -> Rung:
+def rung(wanted: Submit, has_words: bool, waiting: int | None) -> Rung:
     """The rung that a workload takes: the one it wants, or the next that the device has."""
     if wanted == "native" or wanted == "graph":
         return wanted
-    return "armed" if has_words and armed_streams <= ARMED_STREAMS_MAX else "graph"
+    may_wait = has_words and waiting is not None and waiting <= ARMED_STREAMS_MAX
+    return "armed" if may_wait else "graph"
 
 
 def _lane(
@@ -186,13 +188,16 @@ def submitted(
 ) -> Iterator[Submitters]:
     """Serves workloads of an engine from native threads; the engine is stopped where it ends."""
     submitters = Submitters()
-    try:
-        for name, each in repeated.items():
-            submitters.start(name, each, desks[name])
-        yield submitters
-    finally:
-        engine.stop()
-        submitters.stop()
+    with ExitStack() as holding:
+        try:
+            for name, each in repeated.items():
+                if each.submit == "armed":
+                    holding.enter_context(each.device.guard.held())
+                submitters.start(name, each, desks[name])
+            yield submitters
+        finally:
+            engine.stop()
+            submitters.stop()
 
 
 def noting(device: Device) -> Device:

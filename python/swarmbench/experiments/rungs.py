@@ -95,7 +95,7 @@ def measure_rung(
     cuda = CUDA[component.name](
         component, native, device if submit == "python" else noting(device), seed
     )
-    repeated = None if submit == "python" else learned(plan, cuda, armed_streams=plan.lanes)
+    repeated = None if submit == "python" else learned(plan, cuda, plan.lanes)
     if isinstance(repeated, str):
         raise MachineError(f"`{op}` cannot be submitted as `{submit}`: {repeated}")
     engine = _native.Engine([native_workload(plan, native)], seed=seed, workers=0)

@@ -23,6 +23,7 @@ from swarmbench.gpu.device import (
     DeviceMemoryError,
     Kernel,
 )
+from swarmbench.gpu.guard import Guard
 from swarmbench.gpu.numba import compiling
 
 #: Dynamic shared memory above this is granted to a kernel only where it asks for it.
@@ -61,6 +62,7 @@ class CardDevice:
         self.architecture = 10 * int(properties["major"]) + int(properties["minor"])
         self.allocated_bytes = self.host_allocated_bytes = self.raw_bytes = 0
         self._raw = set[int]()
+        self.guard = Guard()
         self._kernels: dict[tuple[str, str, tuple[tuple[str, int], ...]], CardKernel] = {}
         self._modules: dict[tuple[str, tuple[tuple[str, int], ...]], Any] = {}
         self._staging = self._cupy.cuda.Stream(non_blocking=True)
@@ -71,6 +73,7 @@ class CardDevice:
 
     def empty(self, count: int, dtype: npt.DTypeLike) -> CardBuffer:
         nbytes = count * np.dtype(dtype).itemsize
+        self.guard.pass_by("memory")
         with self._room(nbytes):
             # Straight from the driver: a pool would keep what is given back, and round up.
             memory = self._cupy.cuda.MemoryPointer(self._cupy.cuda.Memory(max(1, nbytes)), 0)
@@ -91,6 +94,7 @@ class CardDevice:
     def pinned(self, count: int, dtype: npt.DTypeLike) -> Array:
         kind, cuda = np.dtype(dtype), self._cupy.cuda
         nbytes = count * kind.itemsize
+        self.guard.pass_by("pinned memory")
         try:
             # No pool here either: CuPy's rounds up to powers of two.
             locked = cuda.PinnedMemory(max(1, nbytes), cuda.runtime.hostAllocPortable)
@@ -114,6 +118,7 @@ class CardDevice:
 
     def raw_allocation(self, count: int, dtype: npt.DTypeLike) -> CardBuffer:
         nbytes = count * np.dtype(dtype).itemsize
+        self.guard.pass_by("memory")
         with self._room(nbytes), lost(self._cupy):
             place = self._cupy.cuda.runtime.malloc(nbytes)
         self._raw.add(place)
@@ -174,6 +179,7 @@ class CardDevice:
 
     def _load_numba(self, file: str) -> None:
         """Loads all kernels of a file that is written in Python."""
+        self.guard.pass_by(f"modules of `{file}`")
         built = compiling.compiled(file, self.architecture)
         for found in source.kernels(file):
             module = self._cupy.cuda.function.Module()
@@ -185,6 +191,7 @@ class CardDevice:
 
     def _module(self, file: str, flags: tuple[tuple[str, int], ...]) -> Any:
         if (file, flags) not in self._modules:
+            self.guard.pass_by(f"a module of `{file}`")
             module = self._cupy.cuda.function.Module()
             module.load(compiler.compiled(file, self.architecture, dict(flags)).cubin)
             self._modules[file, flags] = module

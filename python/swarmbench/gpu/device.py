@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from swarmbench.errors import MachineError, SafetyStop
+from swarmbench.gpu.guard import Guard
 from swarmbench.gpu.source import Parameter
 
 Array = npt.NDArray[Any]
@@ -126,6 +127,11 @@ class Device(Protocol):
     def name(self) -> str: ...
     @property
     def number(self) -> int: ...
+    @property
+    def guard(self) -> Guard:
+        """Held while streams wait for words: memory and kernels are then refused."""
+        ...
+
     @property
     def is_emulated(self) -> bool: ...
     @property

@@ -26,6 +26,7 @@ from swarmbench.gpu.device import (
     Stream,
     check_arguments,
 )
+from swarmbench.gpu.guard import Guard
 from swarmbench.gpu.host_compiler import Build, fake_driver_path, library_path
 from swarmbench.gpu.host_memory import HostBuffer, poisoned
 from swarmbench.gpu.numba import simulated
@@ -110,6 +111,7 @@ class EmulatedDevice:
         memory_bytes: int = 2 << 30,
     ) -> None:
         self.counts = Counts()
+        self.guard = Guard()
         self.allocated_bytes = self.host_allocated_bytes = self.raw_bytes = 0
         self._seeds, self._build, self._is_random = _seeds(seed), build, is_random
         self._memory_bytes = memory_bytes
@@ -130,6 +132,7 @@ class EmulatedDevice:
         return buffer
 
     def pinned(self, count: int, dtype: npt.DTypeLike) -> Array:
+        self.guard.pass_by("pinned memory")
         return self.pageable(count, dtype)
 
     def pageable(self, count: int, dtype: npt.DTypeLike) -> Array:
@@ -156,6 +159,7 @@ class EmulatedDevice:
         if source.is_numba(file):
             return simulated.simulated(file, name)
         if key not in self._kernels:
+            self.guard.pass_by(f"a module of `{file}`")
             library = _library(file, source.text_of(file), key[2], self._build)
             self._kernels[key] = _kernel(library, source.kernels(file), name)
         return self._kernels[key]
@@ -187,6 +191,7 @@ class EmulatedDevice:
         return self._memory_bytes - self.allocated_bytes - self.raw_bytes
 
     def _taken(self, count: int, dtype: npt.DTypeLike) -> HostBuffer:
+        self.guard.pass_by("memory")
         nbytes = count * np.dtype(dtype).itemsize
         if nbytes > self.free_bytes():
             raise DeviceMemoryError(

@@ -80,6 +80,12 @@ class CudaComponent(ABC):
         """Makes the tables that all lanes read; here there are none."""
         return
 
+    @classmethod
+    def hinders_waiting(cls, component: Component) -> bool:
+        """Whether operations ask what waits for all streams, so that none may wait for the host:
+        memory, or copies of pageable memory."""
+        return False
+
     @abstractmethod
     def operation(self) -> CudaOperation:
         """One lane: a stream of its own, its scratch allocated and touched."""

@@ -43,6 +43,11 @@ class CudaMemory(CudaComponent):
         memory = cast(Memory, component)
         return lanes * sum(kind.host_bytes(memory) for kind in (Link, Tiers, Storm))
 
+    @classmethod
+    def hinders_waiting(cls, component: Component) -> bool:
+        memory = cast(Memory, component)
+        return memory.allocator == "raw" or memory.host_memory == "pageable"
+
     def describe(self) -> dict[str, Any]:
         memory = cast(Memory, self.component)
         return {

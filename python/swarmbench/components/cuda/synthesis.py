@@ -36,6 +36,8 @@ from swarmbench.gpu.device import Buffer
 
 #: The bit that a planted fault flips.
 _FLIPPED = np.uint32(1 << 7)
+#: Words of the answer that come back; of the other op types it is the total.
+_ANSWER_WORDS = {"expand": PROBLEM + 1, "transform": REWRITES + 1}
 
 
 class CudaSynthesis(CudaComponent):
@@ -101,7 +103,9 @@ class SynthesisOperation(CudaOperation):
             self.stream.fill(self.buffers["answer"].part(REWRITES, 1), 0)
         steps.enqueue(self.stream, steps.count)
         steps.enqueue(self.stream, steps.write)
-        self.stream.download(self._answer, self.buffers["answer"])
+        # Words that others leave are not brought back: they are no part of this answer.
+        words = _ANSWER_WORDS.get(op, TOTAL + 1)
+        self.stream.download(self._answer[:words], self.buffers["answer"].part(0, words))
         self.stream.synchronize()
         total, rewrites = int(self._answer[TOTAL]), int(self._answer[REWRITES])
         self.last = None
@@ -153,7 +157,7 @@ class SynthesisOperation(CudaOperation):
         parts, sums = self._parts(op, answer.total), self.buffers["digests"]
         for number, (buffer, length) in enumerate(parts):
             self.launcher.digest(self.stream, buffer, length, sums.part(number, 1))
-        self.stream.download(self._digests, sums)
+        self.stream.download(self._digests[: len(parts)], sums.part(0, len(parts)))
         self.stream.synchronize()
         found = replace(answer, digests=tuple(self._digests[: len(parts)].tolist()))
         return 1, int(found != self.requests.expected[op, index])
