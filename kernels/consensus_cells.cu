@@ -191,7 +191,7 @@ settle_cells(uint4* __restrict__ cells, u32 count, u32 quads, u32 agents, u32 va
             if (before < ballot.quorum() && before + added >= ballot.quorum())
                 atomicOr(&decided[(first + i) / values], (first + i) % values + 1);
         }
-        __syncthreads();
+        // Each thread clears for the next tile what it has read here.
     }
     add_caught(caught, &total, header);
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,10 +11,9 @@ import pytest
 from lagging import LaggingDevice
 from swarmbench.components import COMPONENTS, Streaming
 from swarmbench.components.base import Component, agree
-from swarmbench.components.cuda import CUDA
+from swarmbench.components.cuda import CUDA, streaming_remote
 from swarmbench.components.cuda.base import CudaOperation
 from swarmbench.components.cuda.streaming import CudaStreaming
-from swarmbench.components.cuda.streaming_remote import RemoteLane
 
 SEED = secrets.randbits(32)
 KEY = 12_345
@@ -56,12 +56,16 @@ def test_answers_are_right_whatever_runs_when(name: str, op: str) -> None:
     assert agree(found, right, component.tolerance), f"{name} {op}, seed {SEED}"
 
 
+@pytest.mark.parametrize("placement", ["host_device_host", "file_device_file"])
 @pytest.mark.parametrize("op", [op.name for op in Streaming.ops])
-def test_pieces_of_a_chunk_wait_for_each_other_on_their_way(op: str) -> None:
-    component = Streaming.small().model_copy(update={"placement": "host_device_host"})
+def test_pieces_of_a_chunk_wait_for_each_other_on_their_way(
+    op: str, placement: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes = {"placement": placement, "directory": str(tmp_path)}
+    component = Streaming.small().model_copy(update=changes)
+    monkeypatch.setattr(streaming_remote, "TRAVEL_BYTES", component.chunk_bytes // 4)
     native = component.on_host().prepare(seed=SEED).native
-    shared = CudaStreaming(component, native, LaggingDevice(SEED), SEED)
-    hold(RemoteLane(shared, piece_bytes=component.chunk_bytes // 4), op)
+    hold(CudaStreaming(component, native, LaggingDevice(SEED), SEED).operation(), op)
 
 
 def test_a_lagging_stream_shows_what_was_not_waited_for() -> None:
