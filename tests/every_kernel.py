@@ -15,7 +15,6 @@ from swarmbench.components.cuda import CUDA, synthesis_launches
 from swarmbench.components.cuda import consensus_boxes as consensus
 from swarmbench.components.cuda import knowledge_graph_tables as knowledge_graph
 from swarmbench.components.cuda.assistant import CudaAssistant
-from swarmbench.components.cuda.assistant_batch import BatchSpeech
 from swarmbench.components.cuda.assistant_speech import SmallSpeech
 from swarmbench.components.cuda.assistant_stages import StagedSpeech
 from swarmbench.components.cuda.base import CudaOperation
@@ -115,9 +114,6 @@ def _assistant(shared: CudaAssistant) -> Iterator[CudaOperation]:
     for warps, block in ((1, 64), (3, 96)):
         for speech in (SmallSpeech, StagedSpeech):
             yield shared.operation(warps=warps, block=block, speech=speech)
-    for sequences in (2, 9):
-        batch = BatchSpeech(shared.speaking, shared.device.stream(), sequences)
-        batch.speak([[0, 1 + place] for place in range(sequences)], 2)
 
 
 def _knowledge_graph(shared: CudaKnowledgeGraph) -> Iterator[CudaOperation]:
@@ -163,7 +159,7 @@ LANES: dict[str, Callable[[Any], Iterator[CudaOperation]]] = {
 }
 #: Sizes that reach every kernel, in the place of the small ones.
 SIZES: dict[str, list[dict[str, Any]]] = {
-    "assistant": [{"tokens": 2}],
+    "assistant": [{"tokens": 2}, {"tokens": 1, "prompts": 9}],
     "knowledge_graph": [{}, {"search": FEW_PROBES}],
     "synthesis": [SMALLER | {"patterns": 20}, SMALLER | {"patterns": 256}],
 }
