@@ -14,6 +14,7 @@ import pytest
 from swarmbench.gpu import card, card_stream
 from swarmbench.gpu.card import CardDevice
 from swarmbench.gpu.device import DeviceMemoryError
+from swarmbench.gpu.guard import Guard
 
 cupy: Any = pytest.importorskip("cupy")
 
@@ -73,6 +74,7 @@ def device_with(**cuda: Any) -> CardDevice:
     device._cupy, device.number = SimpleNamespace(cuda=SimpleNamespace(**names | cuda)), 0
     device.host_allocated_bytes = device.raw_bytes = 0
     device._raw = set()
+    device.guard = Guard()
     return device
 
 
