@@ -149,8 +149,10 @@ class CardDevice:
             self._kernels[key] = CardKernel(found[name], function)
         return self._kernels[key]
 
-    def driver_function(self, kernel: Kernel) -> int:
-        return int(cast(CardKernel, kernel).function.ptr)
+    def driver_function(self, kernel: Kernel) -> int | None:
+        loaded = cast(CardKernel, kernel)
+        # Numba's take an array as seven words.
+        return None if source.is_numba(loaded.source.file) else int(loaded.function.ptr)
 
     def stream(self) -> CardStream:
         return CardStream(self._cupy)

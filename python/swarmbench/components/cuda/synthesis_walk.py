@@ -144,10 +144,11 @@ class Walk:
             if place > self._places + 4 * at:
                 is_first = how & 0xFF == _BY_FIRST
                 path[level] = self._field(path[level - is_first], _FIRST if is_first else _NEXT)
-            tokens = self._word(place + 2)
-            if (self._field(path[level], _TOKEN) ^ tokens) & tokens >> 16:
-                return False
-            value, mask = self._word(place), self._word(place + 1)
-            if (self._field(path[level], _VALUE) ^ value) & mask:
+            # Places and records come whole, whatever decides; a root's next one is of no use.
+            value, mask, tokens = (self._word(place + at) for at in range(3))
+            node = path[level]
+            fields = (_VALUE, _FIRST, _NEXT, _TOKEN) if node != number else (_VALUE, _FIRST, _TOKEN)
+            hashed, *_, token = (self._field(node, each) for each in fields)
+            if (token ^ tokens) & tokens >> 16 or (hashed ^ value) & mask:
                 return False
         return True
