@@ -36,7 +36,6 @@ Shapes = dict[str, set[tuple[int, int]]]
 #: Runs at one shape, and why that is so.
 ONE_SHAPE = {
     "assistant.cu: learn": "every step of a feedback needs the one before it: one warp",
-    "assistant.cu: command": "a warp a command, and an operation has one",
     "evolution.cu: evolution_lead": "one block of 1024 threads sorts 2048 ranks",
     "knowledge_graph_batch.cu: batch_start": "64 pairs, two to a warp of one block",
     "knowledge_graph_bfs.cu: bfs_start": "one root: one warp",
