@@ -162,7 +162,8 @@ def ended(url: str) -> tuple[dict[str, int], dict[str, int]]:
     component = Assistant.small()
     native = component.prepare(seed=3).native
     outside = _native.Component.outside(native.ops())
-    workload = _native.Workload(outside, weights=[op == "generate" for op in native.ops()], rate=200.0, process="constant")
+    weights = [float(op == "generate") for op in native.ops()]
+    workload = _native.Workload(outside, weights=weights, rate=200.0, process="constant")
     engine = _native.Engine([workload], seed=1, workers=0)
     desk = _native.Desk.of(engine)
     assert desk is not None
